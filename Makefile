@@ -1,0 +1,60 @@
+# Every target sets up what it needs. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+SONG ?=
+OUT ?= out
+BUF_VERSION := 1.75.0
+
+.PHONY: help setup run test acceptance lint protos bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+# torch comes first and by itself: where a CPU wheel is offered it is taken, and the lock must not pull it in.
+.venv/ready: requirements.lock pyproject.toml
+	@command -v $(PYTHON) > /dev/null || { echo "Outboard needs Python 3.11 as '$(PYTHON)'; set PYTHON=... to another name of it"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv torch==2.13.0
+	$(BIN)/uv pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+setup: .venv/ready ## make the environment in .venv
+
+run: .venv/ready ## master a song: make run [SONG=path] [OUT=folder]
+	$(BIN)/outboard master $(if $(SONG),"$(SONG)",--demo) -o "$(OUT)"
+
+test: .venv/ready ## all tests, under 20 minutes on 2 cores
+	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
+
+acceptance: .venv/ready ## the full matrices on whole songs
+	$(BIN)/python -m pytest -m acceptance
+
+lint: .venv/ready build/googleapis build/buf ## ruff, import-linter, mypy, buf
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	build/buf/node_modules/.bin/buf lint
+
+protos: .venv/ready build/googleapis ## generate outboard/v1 from protos/
+	$(BIN)/python -m grpc_tools.protoc -I protos -I build/googleapis --python_out=. --grpc_python_out=. \
+		--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:. \
+		--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:. \
+		protos/outboard/v1/*.proto
+
+build/googleapis: .venv/ready
+	mkdir -p $@/google
+	packages=$$($(BIN)/python -c 'import google.api; print(list(google.api.__path__)[0])')/.. && cp -r "$$packages"/{api,rpc} $@/google/
+	find $@ -type f ! -name '*.proto' -delete
+	find $@ -type d -empty -delete
+
+build/buf:
+	npm install --silent --no-audit --no-fund --prefix build/buf @bufbuild/buf@$(BUF_VERSION)
+
+bench: .venv/ready ## every benchmark, quick
+	for name in benchmarks/*.py; do [ "$$name" = benchmarks/__init__.py ] || $(BIN)/python -m $$(echo $${name%.py} | tr / .) --quick; done
+
+clean: ## remove what was built
+	rm -rf .venv build out
