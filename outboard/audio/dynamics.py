@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from outboard.audio.filters import Audio
+from outboard.audio.filters import Audio, SosFilter, butterworth_high_pass, butterworth_low_pass
 
 Gains = NDArray[np.float64]
 Frames = NDArray[np.int64]
@@ -44,13 +44,16 @@ class CompressorSettings:
         knee_db: width of the quadratic bend around the threshold; 0 is a corner.
         attack_ms: time constant while the gain moves away from 0 dB.
         release_ms: time constant while it comes back.
+        makeup_db: gain after compression.
+        lookahead_ms: how far the gain runs ahead of the sound; this is the processor's latency.
         detector: ``peak`` (largest magnitude of any channel) or ``rms`` (mean power of the channels).
+        mix: share of the processed signal; 1 is compression, in between is parallel compression, 0 a bypass.
+        sidechain_high_pass_hertz: corner of a 2nd-order high-pass in the detector's path; None: none.
+        sidechain_low_pass_hertz: corner of a 2nd-order low-pass there; None: none.
+        sidechain: name of the strip or bus that drives the detector, for the console that routes it; empty: itself.
         rms_ms: averaging time constant of the ``rms`` detector.
         hold_ms: how long the ``peak`` detector keeps a peak; half the lowest note's period stops gain ripple.
-        look_ahead_ms: how far the gain runs ahead of the sound; this is the processor's latency.
         range_db: the gain never moves further than this from 0 dB.
-        makeup_db: gain after compression.
-        mix: share of the processed signal; 1 is compression, in between is parallel compression, 0 a bypass.
     """
 
     threshold_db: float
@@ -58,13 +61,16 @@ class CompressorSettings:
     knee_db: float = 6.0
     attack_ms: float = 10.0
     release_ms: float = 120.0
+    makeup_db: float = 0.0
+    lookahead_ms: float = 0.0
     detector: Literal["peak", "rms"] = "rms"
+    mix: float = 1.0
+    sidechain_high_pass_hertz: float | None = None
+    sidechain_low_pass_hertz: float | None = None
+    sidechain: str = ""
     rms_ms: float = 10.0
     hold_ms: float = 0.0
-    look_ahead_ms: float = 0.0
     range_db: float = 24.0
-    makeup_db: float = 0.0
-    mix: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.ratio >= 0.5:
@@ -115,8 +121,8 @@ def _peak_powers(key: NDArray[Any], hold: int, values: Gains, ages: Frames, ends
 
 
 @njit(nogil=True, cache=True)
-def _mean_powers(key: NDArray[Any], pole: float, state: Gains) -> Gains:
-    """Mean power of the channels, averaged by one pole."""
+def mean_powers(key: NDArray[Any], pole: float, state: Gains) -> Gains:
+    """Mean power of the channels of ``key``, averaged by one pole; ``state`` (1,) is carried on."""
     channels, frames = key.shape
     powers = np.empty(frames)
     mean = state[0]
@@ -216,9 +222,11 @@ class GainComputer:
     def process(self, key: NDArray[Any]) -> Gains:
         """Gain in dB, shape ``(frames,)``, for the key signal ``(channels, frames)``."""
         if self._peak:
-            powers = _peak_powers(key, self._hold, self._queue, self._ages, self._ends)
-        else:
-            powers = _mean_powers(key, self._rms, self._mean)
+            return self.follow(_peak_powers(key, self._hold, self._queue, self._ages, self._ends))
+        return self.follow(mean_powers(key, self._rms, self._mean))
+
+    def follow(self, powers: Gains) -> Gains:
+        """Gain in dB for a level that was detected elsewhere, as power ``(frames,)``."""
         gains: Gains = _gain_curve(powers, self._curve, self._attack, self._release, self._gain, self._totals)
         return gains
 
@@ -241,8 +249,10 @@ class Compressor:
 
     def __init__(self, settings: CompressorSettings, sample_rate_hertz: int, channels: int) -> None:
         self.settings = settings
-        self.latency_frames = round(settings.look_ahead_ms * sample_rate_hertz / 1000.0)
+        self.latency_frames = round(settings.lookahead_ms * sample_rate_hertz / 1000.0)
         self._computer = GainComputer(settings, sample_rate_hertz)
+        self._rate = sample_rate_hertz
+        self._key_filter: SosFilter | None = None
         self._delay = Delay(channels, self.latency_frames)
         self._makeup = 10.0 ** (settings.makeup_db / 20.0)
 
@@ -250,14 +260,26 @@ class Compressor:
         """Processed copy of ``block`` (channels, frames).
 
         Args:
-            key: external sidechain of as many frames (any channels), filtered as wished; None: the block itself.
+            key: external sidechain of as many frames (any channels, the same every time); None: the block itself.
         """
         key = block if key is None else key
         if key.shape[1] != block.shape[1]:
             raise ValueError(f"sidechain has {key.shape[1]} frames, the block {block.shape[1]}")
-        gains = self._computer.process(key)
+        gains = self._computer.process(self._filtered(key))
         out: Audio = apply_gain(self._delay.process(block), gains, self._makeup, self.settings.mix)
         return out
+
+    def _filtered(self, key: NDArray[Any]) -> NDArray[Any]:
+        sections = []
+        if self.settings.sidechain_high_pass_hertz is not None:
+            sections.append(butterworth_high_pass(self.settings.sidechain_high_pass_hertz, self._rate))
+        if self.settings.sidechain_low_pass_hertz is not None:
+            sections.append(butterworth_low_pass(self.settings.sidechain_low_pass_hertz, self._rate))
+        if not sections:
+            return key
+        if self._key_filter is None:  # only the first key tells how many channels it has
+            self._key_filter = SosFilter(np.concatenate(sections), len(key))
+        return self._key_filter.process(key)
 
     @property
     def average_gain_reduction_db(self) -> float:

@@ -1,0 +1,124 @@
+"""Mid and side: width, balance, mono-safe bass, and the meters that judge them.
+
+    mid = (left + right) / 2,   side = (left - right) / 2,   left = mid + side,   right = mid - side
+
+Width scales the side signal and never touches the mid, so the mono sum is what it was. The bass is made mono by taking
+the side signal through a high-pass (the elliptical equaliser of vinyl cutting).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outboard.audio.filters import Audio, SosFilter, butterworth_high_pass, to_float32
+
+# Side gains above this make mono listeners lose what stereo listeners hear.
+MAX_SIDE_GAIN = 1.4
+
+
+def mid_side(block: NDArray[Any]) -> NDArray[np.float64]:
+    """Rows mid and side of a stereo block ``(2, frames)``."""
+    left, right = np.asarray(block[0], np.float64), np.asarray(block[1], np.float64)
+    return np.stack([0.5 * (left + right), 0.5 * (left - right)])
+
+
+def left_right(block: NDArray[Any]) -> NDArray[np.float64]:
+    """Rows left and right of a mid/side block ``(2, frames)``."""
+    return np.stack([block[0] + block[1], block[0] - block[1]])
+
+
+@dataclass(frozen=True)
+class WidthSettings:
+    """All numbers of one width stage.
+
+    Attributes:
+        side_gain: factor on the side signal, 0 (mono) to 1.4.
+        mono_below_hertz: under this corner the side signal is rolled off by 12 dB an octave; 0: nowhere.
+        balance: -1 (right only) to 1 (left only): ``left * min(1, 1 + b)``, ``right * min(1, 1 - b)``.
+    """
+
+    side_gain: float = 1.0
+    mono_below_hertz: float = 0.0
+    balance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.side_gain <= MAX_SIDE_GAIN:
+            raise ValueError(f"side_gain must be in 0..{MAX_SIDE_GAIN}, not {self.side_gain}")
+        if not -1.0 <= self.balance <= 1.0:
+            raise ValueError(f"balance must be in -1..1, not {self.balance}")
+
+
+class Width:
+    """One width stage at work on stereo blocks; latency 0; with default settings the output is the input exactly."""
+
+    def __init__(self, settings: WidthSettings, sample_rate_hertz: int) -> None:
+        self.settings = settings
+        self._high_pass = (
+            SosFilter(butterworth_high_pass(settings.mono_below_hertz, sample_rate_hertz), 1)
+            if settings.mono_below_hertz > 0
+            else None
+        )
+
+    def process(self, block: Audio) -> Audio:
+        """Processed copy of a stereo block ``(2, frames)``; the block itself where there is nothing to do."""
+        s = self.settings
+        if s == WidthSettings():
+            return block
+        mid, side = mid_side(block)
+        wide = side if self._high_pass is None else self._high_pass.process(side[np.newaxis])[0]
+        out = left_right(np.stack([mid, s.side_gain * wide]))
+        out[0] *= min(1.0, 1.0 + s.balance)
+        out[1] *= min(1.0, 1.0 - s.balance)
+        return to_float32(out)
+
+
+def pan_gains(pan: float) -> tuple[float, float]:
+    """Balance law for stereo strips: unity in the middle, the far side fades to zero; ``pan`` -1 left to 1 right."""
+    if not -1.0 <= pan <= 1.0:
+        raise ValueError(f"pan must be in -1..1, not {pan}")
+    return min(1.0, 1.0 - pan), min(1.0, 1.0 + pan)
+
+
+class StereoMeter:
+    """Energies of a stereo stream, gathered block by block (in fixed order, so cutting changes rounding only)."""
+
+    def __init__(self) -> None:
+        self._left = self._right = self._cross = 0.0
+        self.frames = 0
+
+    def process(self, block: NDArray[Any]) -> None:
+        """Take in a stereo block ``(2, frames)``."""
+        left, right = np.asarray(block[0], np.float64), np.asarray(block[1], np.float64)
+        self._left += float(left @ left)
+        self._right += float(right @ right)
+        self._cross += float(left @ right)
+        self.frames += left.shape[0]
+
+    @property
+    def correlation(self) -> float | None:
+        """Of left and right, -1 to 1 (not mean-free: levels of phase meters); None when a side is silent."""
+        if self._left <= 0.0 or self._right <= 0.0:
+            return None
+        return self._cross / math.sqrt(self._left * self._right)
+
+    @property
+    def mid_side_ratio_db(self) -> float | None:
+        """Energy of side over mid in dB; None for silence, floor and ceiling at 120 dB."""
+        total = self._left + self._right
+        if total <= 0.0:
+            return None
+        mid, side = max(total + 2 * self._cross, 0.0), max(total - 2 * self._cross, 0.0)
+        return 10.0 * math.log10(max(side, 1e-12 * total) / max(mid, 1e-12 * total))
+
+    @property
+    def balance_db(self) -> float | None:
+        """Level of left over right in dB; None for silence, floor and ceiling at 120 dB."""
+        total = self._left + self._right
+        if total <= 0.0:
+            return None
+        return 10.0 * math.log10(max(self._left, 1e-12 * total) / max(self._right, 1e-12 * total))
