@@ -1,5 +1,5 @@
-"""The command line."""
+"""The command line: `outboard master SONG -o DIR` and its kin. Every command is a thin client of the same job API that a cluster serves."""
 
+from outboard.cli.app import main
 
-def main() -> None:
-    """Entry point of `outboard`."""
+__all__ = ["main"]

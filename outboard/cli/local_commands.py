@@ -1,0 +1,92 @@
+"""Commands that need no job: analyze, serve, models, presets."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from outboard import errors, local, presets as sound_profiles
+from outboard.audio.analysis import analyze as measure
+from outboard.audio.files import decode
+from outboard.audio.spool import Spool
+from outboard.cli import output
+from outboard.cli.pipeline import AsJson, Song
+from outboard.models import registry
+from outboard.rpc.convert import to_message
+from outboard.v1 import analysis_pb2
+
+
+def analyze(file: Song, as_json: AsJson = False) -> None:
+    """Measures a file: loudness, peaks, spectrum, stereo, tempo, key, and the faults of generated music."""
+    if not file.is_file():
+        raise errors.InvalidInput(f"{file.name!r} is not a file", field="file")
+    with tempfile.TemporaryDirectory(prefix="outboard-") as folder, Spool(directory=Path(folder)) as spool:
+        decoded = decode(file, spool=spool, sample_rate_hertz=None)
+        analysis = measure(spool.array, decoded.sample_rate_hertz)
+    message = to_message(analysis, analysis_pb2.Analysis)
+    if as_json:
+        output.print_json(message)
+    else:
+        output.print_analysis(message)
+
+
+def serve(
+    listen: Annotated[str, typer.Option(help="host:port or unix:path")] = "127.0.0.1:8460",
+) -> None:
+    """Serves the job API of this machine until it is told to stop (SIGTERM or Ctrl-C)."""
+    local.serve(listen)
+
+
+models = typer.Typer(help="Neural models.", no_args_is_help=True)
+
+
+@models.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """Shows each model, its licence, and whether its weights are here."""
+    rows = registry.inventory()
+    if as_json:
+        output.print_json({"models": [asdict(row) for row in rows]})
+        return
+    table = Table("model", "stage", "files", "licence", "weights")
+    for row in rows:
+        table.add_row(row.name, row.stage, str(row.file_count), row.licence, row.state)
+    output.console.print(table)
+
+
+presets = typer.Typer(help="Sound profiles.", no_args_is_help=True)
+
+
+@presets.command("list")
+def list_presets(as_json: AsJson = False) -> None:
+    """Shows the sound profiles that come with Outboard."""
+    names = sound_profiles.names()
+    if as_json:
+        output.print_json({"presets": list(names)})
+    else:
+        output.print_files(names)
+
+
+@presets.command("show")
+def show_preset(name: str, as_json: AsJson = False) -> None:
+    """Shows every number of a profile, with unit and range."""
+    preset = sound_profiles.load(name)
+    if as_json:
+        output.print_json({"name": preset.name, "values": preset.values})
+        return
+    table = Table("key", "value", "unit", "range", "meaning")
+    for key, value in preset.values.items():
+        fact = sound_profiles.KEYS[key]
+        table.add_row(key, f"{value:g}", fact.unit, f"{fact.low:g} to {fact.high:g}", fact.meaning)
+    output.console.print(table)
+
+
+@presets.command("check")
+def check_preset(file: Path) -> None:
+    """Reads a profile of one's own and says what is wrong with it."""
+    sound_profiles.load(str(file))
+    output.console.print("the preset is fine")

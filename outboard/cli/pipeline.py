@@ -1,0 +1,239 @@
+"""Commands that take audio through the pipeline: master, separate, mix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from outboard import errors, local
+from outboard.cli import output
+from outboard.cli.demo import write_demo_song
+from outboard.client import Client
+from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2, mixer_service_pb2, separator_service_pb2
+
+
+class Intent(StrEnum):
+    """What a master is for."""
+
+    STREAMING = "streaming"
+    LOUD = "loud"
+    REFERENCE = "reference"
+
+
+class Format(StrEnum):
+    """Kind of delivered file."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+
+
+class Depth(StrEnum):
+    """Samples of a delivered file."""
+
+    INT16 = "16"
+    INT24 = "24"
+    FLOAT32 = "32f"
+
+
+Song = Annotated[Path, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)]
+OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="folder that receives the files", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, no progress")]
+Server = Annotated[
+    str | None, typer.Option(help="a running server (host:port or unix:path) instead of this machine", envvar="OUTBOARD_SERVER")
+]
+
+
+@contextmanager
+def connect(server: str | None) -> Iterator[Client]:
+    """A client of the given server, or of the mesh of this machine, which is started when nobody serves the store yet."""
+    if server:
+        with Client(server) as client:
+            yield client
+        return
+    with local.mesh() as address, Client(address) as client:
+        yield client
+
+
+def _existing(path: Path, field: str) -> Path:
+    if not path.is_file():
+        raise errors.InvalidInput(f"{path.name!r} is not a file", field=field)
+    return path
+
+
+def upload_song(client: Client, path: Path, field: str = "song") -> job_service_pb2.SongInput:
+    """Sends a file and names it as a job's input."""
+    return job_service_pb2.SongInput(upload=client.upload(_existing(path, field)).name, file_name=path.name)
+
+
+def _target(folder: Path, relative: str) -> Path:
+    """Where an artifact goes. A server's answer must not write outside the folder."""
+    path = (folder / relative).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise errors.Internal("the server named an artifact outside its job")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def download_all(client: Client, job: job_service_pb2.Job, folder: Path) -> list[str]:
+    """Fetches every artifact of a job into the folder, each appearing whole; returns their paths."""
+    files = []
+    for artifact in job.artifacts:
+        path = _target(folder, artifact.name.split("/artifacts/", 1)[1])
+        client.download(artifact.name, path)
+        files.append(os.path.relpath(path))
+    return files
+
+
+def follow(client: Client, job: job_service_pb2.Job, *, as_json: bool) -> job_service_pb2.Job:
+    """Shows a job's progress until it ends; a failed or cancelled one is raised as its error."""
+    with output.stage_bars(enabled=not as_json) as bars:
+        for state in client.watch_job(job.name):
+            job = state
+            if bars:
+                bars.update(job)
+    if job.state == job_service_pb2.Job.STATE_CANCELLED:
+        raise errors.Cancelled("the job was cancelled")
+    if job.state != job_service_pb2.Job.STATE_SUCCEEDED:
+        raise client.job_error(job)
+    return job
+
+
+def _run(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: bool) -> None:
+    """Creates the job, follows it and brings its files. Interrupting the command cancels the job."""
+    created = client.create_job(job)
+    try:
+        done = follow(client, created, as_json=as_json)
+    except KeyboardInterrupt:
+        client.cancel_job(created.name)
+        raise
+    files = download_all(client, done, folder)
+    if as_json:
+        output.print_json(done)
+        return
+    output.print_warnings(done.report)
+    output.print_before_after(done.report.before, done.report.after)
+    output.print_files(files)
+
+
+def master(
+    song: Annotated[Path | None, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)] = None,
+    folder: OutputFolder = Path("out"),
+    demo: Annotated[bool, typer.Option("--demo", help="a synthesised song instead of a file")] = False,
+    intent: Annotated[Intent, typer.Option(help="what the master is for")] = Intent.STREAMING,
+    reference: Annotated[list[Path] | None, typer.Option(help="song to follow; implies --intent reference")] = None,
+    preset: Annotated[str, typer.Option(help="sound profile: a name, or a TOML file")] = "balanced",
+    target_lufs: Annotated[float | None, typer.Option(help="loudness to reach, LUFS")] = None,
+    ceiling_dbtp: Annotated[float | None, typer.Option(help="true peak not to exceed, dBTP")] = None,
+    format: Annotated[Format, typer.Option(help="kind of file")] = Format.WAV,
+    sample_rate: Annotated[int, typer.Option(help="44100, 48000, 88200 or 96000 Hz")] = 48_000,
+    bit_depth: Annotated[Depth, typer.Option(help="samples of wav and flac")] = Depth.INT24,
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turns a song into a master, with its stems, its mix, a preview and a report."""
+    if (song is None) != demo:
+        raise errors.InvalidInput("name a song, or ask for --demo", field="song", reason="OPTIONS_CONFLICT")
+    if reference:
+        intent = Intent.REFERENCE
+    elif intent == Intent.REFERENCE:
+        raise errors.InvalidInput("the reference intent needs --reference FILE", field="reference")
+    deliverable = master_service_pb2.DeliverableSpec(
+        name="master",
+        container=master_service_pb2.Container.Value(f"CONTAINER_{format.name}"),
+        sample_rate_hertz=sample_rate,
+        bit_depth=master_service_pb2.BitDepth.Value(f"BIT_DEPTH_{bit_depth.value.upper()}"),
+    )
+    if format == Format.MP3:
+        deliverable.ClearField("bit_depth")
+    settings = master_service_pb2.MasterSettings(
+        intent=master_service_pb2.MasterIntent.Value(f"MASTER_INTENT_{intent.name}"),
+        target_lufs=target_lufs,
+        ceiling_dbtp=ceiling_dbtp,
+        deliverables=[deliverable],
+    )
+    source = write_demo_song(folder) if song is None else song
+    _existing(source, "song")
+    with connect(server) as client:
+        job = job_service_pb2.Job(
+            display_name=source.stem[:200],
+            song=upload_song(client, source),
+            references=[upload_song(client, file, "reference").upload for file in reference or ()],
+            preset=preset,
+            mastering=settings,
+        )
+        _run(client, job, folder, as_json=as_json)
+
+
+def separate(
+    song: Song,
+    folder: OutputFolder = Path("out"),
+    stems: Annotated[int, typer.Option(help="2 (vocals, instrumental) or 4 (vocals, drums, bass, other)")] = 4,
+    engine: Annotated[str, typer.Option(help="engine name; none: the best that can run here")] = "",
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Splits a song into stems that sum to it."""
+    _existing(song, "song")
+    with connect(server) as client:
+        job = job_service_pb2.Job(
+            display_name=song.stem[:200],
+            song=upload_song(client, song),
+            stages=[job_service_pb2.STAGE_SEPARATE],
+            separation=separator_service_pb2.SeparationSettings(engine=engine, stem_count=stems),
+        )
+        _run(client, job, folder, as_json=as_json)
+
+
+def _roles(options: list[str], stems: list[Path]) -> dict[str, int]:
+    """``FILE=ROLE`` options by file name."""
+    names = {path.name for path in stems} | {str(path) for path in stems}
+    allowed = [name.removeprefix("ROLE_").lower() for name in audio_pb2.Role.keys() if not name.endswith("UNSPECIFIED")]  # noqa: SIM118
+    roles = {}
+    for option in options:
+        file, _, role = option.rpartition("=")
+        if file not in names:
+            raise errors.InvalidInput(f"--role {option!r}: {file!r} is none of the stems", field="role")
+        if role not in allowed:
+            raise errors.InvalidInput(f"--role {option!r}: {role!r} is no role; one of {', '.join(allowed)}", field="role")
+        roles[Path(file).name] = audio_pb2.Role.Value(f"ROLE_{role.upper()}")
+    return roles
+
+
+def mix(
+    stems: Annotated[list[Path], typer.Argument(help="1 to 12 files", show_default=False)],
+    folder: OutputFolder = Path("out"),
+    role: Annotated[list[str] | None, typer.Option(help="FILE=ROLE, for instance bd.wav=kick", show_default=False)] = None,
+    preset: Annotated[str, typer.Option(help="sound profile: a name, or a TOML file")] = "balanced",
+    bypass: Annotated[bool, typer.Option("--bypass", help="sum the stems as they are")] = False,
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Mixes stems on the console."""
+    roles = _roles(role or [], stems)
+    names = [path.stem for path in stems]
+    if len(set(names)) < len(names):
+        raise errors.InvalidInput("two stems have one name", field="stems")
+    for path in stems:
+        _existing(path, "stems")
+    with connect(server) as client:
+        inputs = [
+            job_service_pb2.StemInput(
+                name=path.stem, upload=client.upload(path).name, role=roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED)
+            )
+            for path in stems
+        ]
+        job = job_service_pb2.Job(
+            display_name="mix",
+            stems=job_service_pb2.StemsInput(stems=inputs),
+            stages=[job_service_pb2.STAGE_MIX],
+            preset=preset,
+            mix=mixer_service_pb2.MixSettings(bypass_all=bypass),
+        )
+        _run(client, job, folder, as_json=as_json)

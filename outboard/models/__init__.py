@@ -1,0 +1,1 @@
+"""Neural models: which there are, and whether their weights are on this machine."""
