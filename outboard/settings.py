@@ -1,0 +1,171 @@
+"""Everything that the environment decides, one documented class per concern.
+
+Each class reads variables with its own prefix (``OUTBOARD_SERVER_LISTEN``, ``OUTBOARD_STORE_DIRECTORY`` ...), and
+``Settings`` holds one of each. Values are checked when they are read: a wrong one stops the process at its start, with
+the variable's name in the text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
+_HOST_AND_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):(\d{1,5})$")
+
+
+class ServerSettings(BaseSettings):
+    """Where a server listens and how it treats its connections."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTBOARD_SERVER_", frozen=True)
+
+    listen: str = "127.0.0.1:50051"
+    """``host:port`` (port 0: any free one) or ``unix:/path/to/socket``."""
+    drain_seconds: float = Field(default=20.0, ge=0)
+    """Time that calls in progress get after SIGTERM before they are cancelled."""
+    maximum_deadline_seconds: float = Field(default=3600.0, gt=0)
+    """Longest time of any call; also the deadline of a call that came without one."""
+    maximum_message_bytes: int = Field(default=4 * 1024 * 1024, ge=64 * 1024)
+    """Largest message, either way."""
+    maximum_concurrent_streams: int = Field(default=128, ge=1)
+    """Calls at once on one connection; more of them wait in the client."""
+    keepalive_seconds: float = Field(default=30.0, gt=0)
+    """Time between pings on a quiet connection; a peer that misses one for ten seconds is gone."""
+    require_tenant: bool = False
+    """Refuse calls without ``outboard-tenant`` (set in a cluster, where the edge puts it there)."""
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return checked_address(value)
+
+
+class LimitSettings(BaseSettings):
+    """How much work a service takes on at once, and how large one piece of it may be."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTBOARD_LIMIT_", frozen=True)
+
+    concurrent_renders: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1)
+    """Renders that compute at the same time; the number of cores unless given."""
+    waiting_calls: int = Field(default=64, ge=0)
+    """Calls beyond those that compute; they receive or wait their turn. One more is refused with RESOURCE_EXHAUSTED."""
+    queued_messages: int = Field(default=4, ge=1)
+    """Messages between the event loop and a worker, each way; a full queue stops reading, and so the peer's writing."""
+    maximum_audio_seconds: float = Field(default=2 * 3600.0, gt=0)
+    """Longest audio of one stream."""
+    cancel_grace_seconds: float = Field(default=2.0, gt=0)
+    """Time within which a cancelled worker has to stop; past it the fault is logged."""
+
+
+class StoreSettings(BaseSettings):
+    """Where artifacts live, and how much of them."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTBOARD_STORE_", frozen=True)
+
+    directory: Path = Path.home() / ".local" / "share" / "outboard"
+    """Folder of the embedded store and of the workflow's database."""
+    intermediate_days: float = Field(default=7.0, gt=0)
+    """Time-to-live of stems and mixes that nobody asked to keep."""
+    maximum_bytes: int = Field(default=50 * 1024**3, gt=0)
+    """Size above which the least recently used intermediates go."""
+
+
+class SpoolSettings(BaseSettings):
+    """Where audio waits that must be seen whole."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTBOARD_SPOOL_", frozen=True)
+
+    directory: Path = Field(default_factory=lambda: default_spool_directory())
+    """A folder on a disk: in one that lives in memory (tmpfs) a song would take the memory that spooling is to save."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the folder lives in memory, which defeats its purpose."""
+        return lives_in_memory(self.directory)
+
+
+class TelemetrySettings(BaseSettings):
+    """Logs and traces."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTBOARD_TELEMETRY_", frozen=True)
+
+    endpoint: str = ""
+    """OTLP/gRPC endpoint of the collector, for instance ``http://localhost:4317``; empty: no traces are made."""
+    sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of traces that begin here and are kept."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe record that is written."""
+    log_format: Literal["json", "text"] = "json"
+    """One JSON object a line, or lines for a person."""
+
+
+class PeerSettings(BaseSettings):
+    """Addresses of the stage services, for the orchestrator."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTBOARD_PEER_", frozen=True)
+
+    separator: str = "127.0.0.1:50061"
+    restorer: str = "127.0.0.1:50062"
+    mixer: str = "127.0.0.1:50063"
+    master: str = "127.0.0.1:50064"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One of each. Anything given takes the place of what the environment says."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    peers: PeerSettings = field(default_factory=PeerSettings)
+
+
+def checked_address(address: str) -> str:
+    """Return an address to listen on or to call.
+
+    Raises:
+        ValueError: it is neither ``host:port`` nor ``unix:PATH``, or the path is longer than a socket's may be (107).
+    """
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        if not path or len(os.fsencode(path)) > 107:
+            raise ValueError(f"a socket's path has 1 to 107 bytes, this has {len(os.fsencode(path))}: {path!r}")
+        return address
+    match = _HOST_AND_PORT.match(address)
+    if match is None or int(match.group(2)) > 65535:
+        raise ValueError(f"an address is host:port or unix:PATH, not {address!r}")
+    return address
+
+
+def lives_in_memory(directory: Path) -> bool:
+    """Whether a folder, which need not exist yet, lies on a file system kept in memory. Linux only; False elsewhere."""
+    mounts = Path("/proc/self/mounts")
+    if not mounts.exists():
+        return False
+    resolved = directory.resolve()
+    best, kind = "", ""
+    for line in mounts.read_text().splitlines():
+        fields = line.split(" ")
+        point = fields[1].replace("\\040", " ")
+        inside = resolved == Path(point) or Path(point) in resolved.parents
+        if inside and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind in _MEMORY_FILE_SYSTEMS
+
+
+def default_spool_directory() -> Path:
+    """The system's folder for temporary files, or ``/var/tmp`` where that one lives in memory."""
+    preferred = Path(tempfile.gettempdir())
+    if not lives_in_memory(preferred):
+        return preferred
+    fallback = Path("/var/tmp")
+    return fallback if os.access(fallback, os.W_OK) else preferred
