@@ -7,8 +7,8 @@ EBU R128 Loudness Measurement", AES 145, 2018).
 
 **Loudness** of a window is ``-0.691 + 10 log10(sum_c G_c z_c)``, with z_c the mean square of the K-weighted channel c.
 
-- momentary: 400 ms windows; short-term: 3 s windows (EBU Tech 3341). The maxima are taken on a 10 ms grid (3341 asks for
-  at least 100 ms; a 400 ms burst between two 100 ms steps would read 0.6 LU low), the short-term series every 100 ms.
+- momentary: 400 ms windows; short-term: 3 s windows (EBU Tech 3341). The maxima are taken on a 10 ms grid (3341 wants
+  100 ms or finer; a 400 ms burst between two 100 ms steps would read 0.6 LU low), the short-term series every 100 ms.
 - integrated: mean energy of the 400 ms windows (75 % overlap) above -70 LUFS and above 10 LU below their own mean.
 - loudness range (EBU Tech 3342): 95th minus 10th percentile of the short-term series (here every 100 ms) above -70 LUFS
   and above 20 LU below their own mean.
@@ -110,7 +110,7 @@ def _weigh(
     begin: int,
     end: int,
 ) -> None:  # pragma: no cover - compiled
-    """Filter frames begin..end of (channels, frames), add the squares to sums (channels,); transposed direct form II."""
+    """Filter frames begin..end (transposed direct form II) and add their squares to sums (channels,)."""
     b0, b1, b2, a1, a2 = coefficients[0]
     c1, c2 = coefficients[1, 3], coefficients[1, 4]
     for channel in range(block.shape[0]):
