@@ -1,8 +1,8 @@
 """What the demo band plays: tempo, key, sections and every note, drawn from one seed.
 
-The arrangement is pure data (seconds and MIDI pitches); the instruments turn it into sound. It is varied enough over seeds (tempo 80 to 150,
-major and minor, eight progressions, five drum patterns, low and high voices) that a figure measured over several seeds says something
-about songs, not about one song.
+The arrangement is pure data (seconds and MIDI pitches); the instruments turn it into sound. It is varied enough over
+seeds (tempo 80 to 150, major and minor, eight progressions, five drum patterns, low and high voices) that a figure
+measured over several seeds says something about songs, not about one song.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _sections(rng: np.random.Generator, bars: int) -> tuple[Section, ...]:
     length = 4 if bars >= 11 else 2
     order = ("verse", "chorus", "break", "verse", "chorus") if rng.random() < 0.5 else ("break", "verse", "chorus")
     energy = {"verse": 0.55, "chorus": 1.0, "break": 0.7}
-    found = []
+    found: list[Section] = []
     start = 0
     while start < bars:
         kind = order[len(found) % len(order)]

@@ -1,14 +1,15 @@
 """Drums, bass and chord instruments of the demo song: short synthesised notes, placed in time.
 
-Everything is additive or noise based and band-limited by construction, so that stems reach 20 kHz without aliasing. Notes are rendered once
-per pitch and round-robin variant, then placed with their own velocity, as a sampler would. All sounds are float32 at `SAMPLE_RATE_HERTZ`.
+Everything is additive or noise based and band-limited by construction, so that stems reach 20 kHz without aliasing.
+Notes are rendered once per pitch and round-robin variant, then placed with their own velocity, as a sampler would.
+All sounds are float32 at `SAMPLE_RATE_HERTZ`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,8 @@ def hertz(pitch: float) -> float:
 
 def seconds_axis(duration_seconds: float) -> Audio:
     """Time of every frame of a sound, float32 seconds."""
-    return np.arange(max(1, int(duration_seconds * SAMPLE_RATE_HERTZ)), dtype=np.float32) / SAMPLE_RATE_HERTZ
+    count = max(1, int(duration_seconds * SAMPLE_RATE_HERTZ))
+    return (np.arange(count) / SAMPLE_RATE_HERTZ).astype(np.float32)
 
 
 def band_noise(rng: np.random.Generator, frames: int, low_hertz: float, high_hertz: float) -> Audio:
@@ -112,8 +114,9 @@ def cymbal(rng: np.random.Generator, low_hertz: float, decay_seconds: float, met
     noise = band_noise(rng, time.size, low_hertz, 19_000.0)
     plate = np.zeros_like(time)
     for frequency in rng.uniform(low_hertz * 0.7, 16_000.0, 24):
-        own_decay = decay_seconds * float(rng.uniform(0.3, 1.0))
-        plate += np.sin(2 * np.pi * frequency * time + rng.uniform(0, 6.28)) * np.exp(-time / own_decay)
+        sounding = time[: int(time.size * rng.uniform(0.3, 1.0))]
+        plate[: sounding.size] += np.sin(sounding * float(2 * np.pi * frequency) + float(rng.uniform(0, 6.28)))
+    plate *= np.exp(-time / decay_seconds)
     strike = band_noise(rng, time.size, 3_000.0, 18_000.0) * np.exp(-time / 0.002)
     body = noise * np.exp(-time / decay_seconds) * (1 - metal) + metal * 0.3 * plate
     return np.asarray(0.25 * body + 0.12 * strike, dtype=np.float32)
@@ -166,7 +169,7 @@ def _softened(sound: Audio, hit: Hit) -> Audio:
 
 def wavetable(frequency_hertz: float, amplitude: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
               phases: npt.NDArray[np.float64]) -> Audio:  # fmt: skip
-    """One period of `TABLE_SIZE` frames with partial k at `amplitude(k)`, none above `HIGHEST_PARTIAL_HERTZ`; peak 1."""
+    """One period of `TABLE_SIZE` frames with partial k at `amplitude(k)`, none above the highest; peak 1."""
     count = int(min(TABLE_SIZE // 2 - 1, max(1, HIGHEST_PARTIAL_HERTZ // frequency_hertz)))
     partials = np.arange(1, count + 1, dtype=np.float64)
     spectrum = np.zeros(TABLE_SIZE // 2 + 1, dtype=np.complex128)
@@ -187,10 +190,10 @@ def play_table(table: Audio, phase_turns: npt.NDArray[np.float64]) -> Audio:
 
 @dataclass(frozen=True)
 class Timbre:
-    """A pitched instrument: how bright, how it starts and decays, how many detuned voices play it, how wide it stands.
+    """A pitched instrument: how bright, how it starts and decays, how many detuned voices play it.
 
-    `tilt` is the exponent of the partials' fall (1 = saw), `odd` the level of even partials against odd ones; brightness falls with
-    `damping_seconds` towards a pure tone; `attack_noise` is pick, hammer or key noise.
+    `tilt` is the exponent of the partials' fall (1 = saw), `even_level` the level of even partials against odd ones;
+    brightness falls with `damping_seconds` towards a pure tone; `attack_noise` is pick, hammer or key noise.
     """
 
     tilt: float
@@ -256,7 +259,7 @@ def play_notes(
 ) -> None:
     """Render notes onto a bus; equal pitch and length share one rendering, in two variants."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def rendered(pitch: float, hundredths: int, variant: int) -> Audio:
         del variant
         return note_sound(rng, timbre, pitch, hundredths / 50.0)

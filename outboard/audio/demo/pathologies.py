@@ -1,8 +1,9 @@
 """What generative models do to songs, as seeded functions of severity.
 
-Each function takes audio (2, frames), a seed and a severity from 0 (returned unchanged) to 1 (as bad as the worst generated songs), and
-returns new audio of the same shape at about the same loudness. They model what is measured on generated songs: metallic ringing between 8
-and 12 kHz, a congested low middle, a brick-wall cutoff, sides that are far too loud, and dynamics pressed flat.
+Each function takes audio (2, frames), a seed and a severity from 0 (returned unchanged) to 1 (as bad as the worst
+generated songs), and returns new audio of the same shape at about the same loudness. They model what is measured on
+generated songs: metallic ringing between 8 and 12 kHz, a congested low middle, a brick-wall cutoff, sides that are
+far too loud, and dynamics pressed flat.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ CUTOFF_HERTZ = 15_000.0
 def shimmer(audio: Audio, sample_rate_hertz: int, seed: int, severity: float) -> Audio:
     """Metallic ringing: narrow peaks at 8 to 12 kHz that stay in place and follow the music's level.
 
-    Half of the peaks stand on a fixed grid, as strided upsampling layers leave them; the others are free. Each is a slightly unsteady
-    tone whose level follows the programme with a slow release, so that it rings on after every sound.
+    Half of the peaks stand on a fixed grid, as strided upsampling layers leave them; the others are free. Each is
+    a slightly unsteady tone whose level follows the programme with a slow release, so that it rings on after
+    every sound.
     """
     if severity <= 0:
         return audio.copy()
@@ -36,21 +38,25 @@ def shimmer(audio: Audio, sample_rate_hertz: int, seed: int, severity: float) ->
     places = np.concatenate((rng.choice(grid, 5, replace=False), free))
     time = np.arange(frames) / sample_rate_hertz
     programme = _followed_level(np.mean(audio, axis=0), sample_rate_hertz)
-    # Against the programme above 1 kHz: 42 dB below at the least, 20 dB below at the worst, per tone.
-    depth = 10.0 ** ((-42.0 + 22.0 * severity) / 20.0) * min(1.0, 8.0 * severity)
+    # Against the programme above 1 kHz: 36 dB below at the least, 14 dB below at the worst, per tone.
+    depth = 10.0 ** ((-36.0 + 22.0 * severity) / 20.0) * min(1.0, 8.0 * severity)
     added = np.zeros_like(audio)
+    knots = np.arange(0, frames + 480, 480)
     for frequency in places:
-        wander = ndimage.uniform_filter1d(np.repeat(rng.normal(0, 1, frames // 480 + 1), 480)[:frames], 960)
-        tone_phase = 2 * np.pi * (frequency * time + np.cumsum(wander) * 6.0 / sample_rate_hertz) + rng.uniform(0, 6.28)
-        flutter = 1.0 + 0.35 * np.sin(2 * np.pi * rng.uniform(3, 9) * time + rng.uniform(0, 6.28))
-        tone = depth * float(rng.uniform(0.6, 1.2)) * flutter * programme
-        balance = rng.uniform(0.3, 1.0, 2)
-        added[0] += (balance[0] * tone * np.sin(tone_phase)).astype(np.float32)
-        added[1] += (balance[1] * tone * np.sin(tone_phase + rng.uniform(-1, 1))).astype(np.float32)
+        wander_turns = np.cumsum(rng.normal(0.0, 1.0, knots.size)) * 6.0 * 480 / sample_rate_hertz
+        flutter = 1.0 + 0.35 * np.sin(2 * np.pi * rng.uniform(3, 9) * knots / sample_rate_hertz + rng.uniform(0, 6.28))
+        level = np.interp(np.arange(frames), knots, depth * rng.uniform(0.6, 1.2) * flutter).astype(np.float32)
+        turns = (frequency * time + np.interp(np.arange(frames), knots, wander_turns)) % 1.0
+        phase = (2 * np.pi * turns).astype(np.float32)
+        level *= programme
+        in_phase, quadrature = level * np.sin(phase), level * np.cos(phase)
+        balance, lead = rng.uniform(0.3, 1.0, 2), float(rng.uniform(-1.0, 1.0))
+        added[0] += float(balance[0]) * in_phase
+        added[1] += float(balance[1] * np.cos(lead)) * in_phase + float(balance[1] * np.sin(lead)) * quadrature
     return np.asarray(audio + added, dtype=np.float32)
 
 
-def _followed_level(mono: Audio, sample_rate_hertz: int) -> npt.NDArray[np.float64]:
+def _followed_level(mono: Audio, sample_rate_hertz: int) -> Audio:
     """Level of the programme above 1 kHz: 5 ms attack, 150 ms release, linear."""
     sos = signal.butter(1, 1_000.0, "highpass", fs=sample_rate_hertz, output="sos")
     rectified = np.abs(signal.sosfilt(sos, mono))
@@ -63,7 +69,8 @@ def _followed_level(mono: Audio, sample_rate_hertz: int) -> npt.NDArray[np.float
         held = max(float(value), held * release)
         followed[index] = held
     followed = ndimage.uniform_filter1d(followed, 3)
-    return np.interp(np.arange(mono.size) / hop, np.arange(coarse.size) + 0.5, followed)
+    level = np.interp(np.arange(mono.size) / hop, np.arange(coarse.size) + 0.5, followed)
+    return np.asarray(level, dtype=np.float32)
 
 
 def mud(audio: Audio, sample_rate_hertz: int, seed: int, severity: float) -> Audio:
@@ -117,7 +124,7 @@ def hard_pan(audio: Audio, sample_rate_hertz: int, seed: int, severity: float) -
 
 
 def squash(audio: Audio, sample_rate_hertz: int, seed: int, severity: float) -> Audio:
-    """Dynamics pressed flat: a fast 4:1 compressor deep in the programme, then a limiter pushed by up to 6 dB; level kept."""
+    """Dynamics pressed flat: a fast 4:1 compressor deep in the programme, then a limiter pushed by up to 6 dB."""
     del seed
     if severity <= 0:
         return audio.copy()

@@ -1,7 +1,7 @@
 """The demo song: a small band with a singer, mixed cleanly, then spoiled the way generative models spoil songs.
 
-`synthesise` is what `make run` uses without a song and what tests measure against: the true stems and the clean mix are known, so separation,
-restoration and mixing can be judged by the distance to them.
+`synthesise` is what `make run` uses without a song and what tests measure against: the true stems and the clean mix
+are known, so separation, restoration and mixing can be judged by the distance to them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ STEM_NAMES = ("vocals", "drums", "bass", "other")
 STEM_LEVELS_DB = {"vocals": (0.0, 0.0), "drums": (-0.5, 1.5), "bass": (-2.0, 1.5), "other": (-1.0, 1.5)}
 CLEAN_PEAK_DBFS = -3.0
 PEAK_TO_LOUDNESS_DB = 14.0  # a released but not crushed record; drums are clipped softly until the sum gets there
-SONG_PEAK_DBFS = -0.3
+SONG_PEAK_DBFS = -1.0
 # How bad the demo is: the numbers of typical generated songs (side/mid -2 to -6 dB, cutoff 15 kHz, about -12 LUFS).
-SONG_SEVERITIES: Mapping[str, float] = {"shimmer": 0.7, "mud": 0.7, "hard_pan": 0.6, "squash": 0.5, "low_pass": 1.0}
+SONG_SEVERITIES: Mapping[str, float] = {"shimmer": 0.7, "mud": 0.7, "hard_pan": 0.6, "squash": 0.4, "low_pass": 1.0}
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class DemoSong:
     Attributes:
         stems: vocals, drums, bass, other, each float32 (2, frames) without anything else in it.
         clean: their sum, bit for bit `((vocals + drums) + bass) + other`; peak -3 dBFS; nothing on the master bus.
-        song: `clean` with the pathologies of `SONG_SEVERITIES`, peak -0.3 dBFS.
+        song: `clean` with the pathologies of `SONG_SEVERITIES`, peak -1 dBFS.
         sample_rate_hertz: 48000.
         arrangement: what is played (tempo, key, notes).
     """
@@ -46,7 +46,9 @@ class DemoSong:
     arrangement: Arrangement
 
 
-def synthesise(seed: int, duration_seconds: float = 30.0, severities: Mapping[str, float] = SONG_SEVERITIES) -> DemoSong:
+def synthesise(
+    seed: int, duration_seconds: float = 30.0, severities: Mapping[str, float] = SONG_SEVERITIES
+) -> DemoSong:
     """Make the demo song of a seed.
 
     Args:
@@ -126,7 +128,7 @@ class _Reverb:
         low_cut = signal.butter(1, 180.0, "highpass", fs=SAMPLE_RATE_HERTZ, output="sos")
         dull = signal.sosfilt(low_cut, signal.sosfilt(sos, noise, axis=1), axis=1)
         open_part = signal.sosfilt(low_cut, noise, axis=1)
-        tail = (0.25 * open_part * np.exp(-13.8 * time / decay_seconds) + dull * np.exp(-6.9 * time / decay_seconds))
+        tail = 0.25 * open_part * np.exp(-13.8 * time / decay_seconds) + dull * np.exp(-6.9 * time / decay_seconds)
         tail /= np.sqrt(np.sum(tail**2, axis=1, keepdims=True))
         late = int(0.012 * SAMPLE_RATE_HERTZ)
         size = fft.next_fast_len(frames + length + late, real=True)
@@ -163,7 +165,7 @@ def _gain_to_peak(audio: Audio, peak_dbfs: float) -> float:
 
 
 def _active_level_db(audio: Audio) -> float:
-    """Loudness of the passages that sound: K-weighted power (BS.1770-4 at 48 kHz) of 400 ms blocks above -20 dB of the loudest."""
+    """Loudness of the passages that sound: K-weighted power (BS.1770-4) of blocks above -20 dB of the loudest."""
     shelf = ((1.53512485958697, -2.69169618940638, 1.19839281085285), (1.0, -1.69065929318241, 0.73248077421585))
     high_pass = ((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621))
     weighted = signal.lfilter(*high_pass, signal.lfilter(*shelf, audio, axis=1), axis=1)

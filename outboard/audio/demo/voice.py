@@ -1,8 +1,9 @@
 """A formant-sung lead: glottal pulses and breath through the resonances of a vocal tract.
 
-Source-filter singing after Fant (Acoustic Theory of Speech Production, 1960): a pulse train with vibrato, drift and jitter, plus breath noise,
-shaped by five formants per vowel that glide from syllable to syllable; vowels after Peterson and Barney (1952). Consonants are noise
-bursts and closures. The filter moves slowly against a frame, so it is applied in the short-time Fourier domain.
+Source-filter singing after Fant (Acoustic Theory of Speech Production, 1960): a pulse train with vibrato, drift and
+jitter, plus breath noise, shaped by five formants per vowel that glide from syllable to syllable; vowels after
+Peterson and Barney (1952). Consonants are noise bursts and closures. The filter moves slowly against a frame, so it
+is applied in the short-time Fourier domain.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from outboard.audio.demo.instruments import (
 
 CONTROL_HERTZ = 200  # pitch, loudness and formants are drawn at this rate and interpolated
 WINDOW = 1024
-HOP = 256
+HOP = 512
 FORMANTS_HERTZ = {  # adult male; a high voice stands 16 % above
     "a": (730.0, 1_090.0, 2_440.0, 3_400.0, 4_500.0),
     "e": (530.0, 1_840.0, 2_480.0, 3_500.0, 4_500.0),
@@ -55,7 +56,7 @@ def sing(rng: np.random.Generator, arrangement: Arrangement, frames: int) -> Aud
     pitch, loudness = _pitch_and_loudness(rng, syllables, frames)
     pulses = _pulses(rng, syllables, pitch, frames)
     air = rng.standard_normal(frames).astype(np.float32) * np.float32(breathiness)
-    source = (pulses + air * (0.4 + 0.6 * np.abs(pulses))) * loudness
+    source = np.asarray((pulses + air * (0.4 + 0.6 * np.abs(pulses))) * loudness, dtype=np.float32)
     voiced = _through_formants(source, syllables, 1.16 if arrangement.high_voice else 1.0)
     return np.asarray(voiced + _consonants_and_breaths(rng, syllables, frames), dtype=np.float32)
 
@@ -63,7 +64,7 @@ def sing(rng: np.random.Generator, arrangement: Arrangement, frames: int) -> Aud
 def _pitch_and_loudness(
     rng: np.random.Generator, syllables: list[Syllable], frames: int
 ) -> tuple[npt.NDArray[np.float64], Audio]:
-    """Frequency in Hz and loudness (0..1) per frame: glides of 40 ms, vibrato that sets in late, swells and releases."""
+    """Frequency in Hz and loudness (0..1) per frame: glides of 40 ms, late vibrato, swells and releases."""
     count = int(np.ceil(frames / SAMPLE_RATE_HERTZ * CONTROL_HERTZ)) + 2
     time = np.arange(count) / CONTROL_HERTZ
     pitch = np.full(count, syllables[0].note.pitch, dtype=np.float64)
