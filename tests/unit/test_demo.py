@@ -115,7 +115,7 @@ def test_pathology_grows_with_severity(name: str, songs: dict[int, DemoSong]) ->
 def test_shimmer_is_narrow_peaks_between_8_and_12_khz(songs: dict[int, DemoSong]) -> None:
     """Shimmer raises the peaks of its band over the band's median and leaves everything else alone."""
     clean = songs[1].clean
-    spoiled = PATHOLOGIES["shimmer"](clean, 48_000, 5, 0.8)
+    spoiled = PATHOLOGIES["shimmer"](clean, 48_000, 5, 1.0)
     added = spoiled - clean
     inside, outside = band_db(added, 7_500, 12_500), band_db(added, 20, 7_000)
     assert inside - outside > 30, f"{inside - outside:.1f} dB"
