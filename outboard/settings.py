@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +60,8 @@ class LimitSettings(BaseSettings):
     """Messages between the event loop and a worker, each way; a full queue stops reading, and so the peer's writing."""
     maximum_audio_seconds: float = Field(default=2 * 3600.0, gt=0)
     """Longest audio of one stream."""
+    idle_seconds: float = Field(default=300.0, gt=0)
+    """Time after which a worker gives up a client that neither sends nor reads."""
     cancel_grace_seconds: float = Field(default=2.0, gt=0)
     """Time within which a cancelled worker has to stop; past it the fault is logged."""
 
@@ -127,6 +129,11 @@ class Settings:
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     peers: PeerSettings = field(default_factory=PeerSettings)
+
+    def listening_on(self, address: str) -> Settings:
+        """The same with another address to listen on."""
+        server = self.server.model_copy(update={"listen": checked_address(address)})
+        return replace(self, server=server)
 
 
 def checked_address(address: str) -> str:

@@ -1,6 +1,7 @@
 """Dataclasses to protobuf messages and back, by field name.
 
-A domain's settings, plans and reports are frozen dataclasses whose fields are called like the fields of a message. This is how each maps:
+A domain's settings, plans and reports are frozen dataclasses whose fields are called like the fields of a message.
+This is how each maps:
 
     dataclass                         message
     ``X | None``                      optional, or a message field: unset is None
@@ -11,8 +12,8 @@ A domain's settings, plans and reports are frozen dataclasses whose fields are c
     ``A | B`` named like the oneof    oneof: each dataclass belongs to the member whose message has its name
     ``datetime``                      google.protobuf.Timestamp
 
-A field that is unset in the message takes the dataclass's default. Message fields that the dataclass lacks are skipped (the
-servicer adds a report's ``run``); ``unmatched_fields`` names all differences for a conformance test.
+A field that is unset in the message takes the dataclass's default. Message fields that the dataclass lacks are
+skipped (the servicer adds a report's ``run``); ``unmatched_fields`` names all differences for a conformance test.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def from_message(message: Message, kind: type[D], path: str = "") -> D:
     Raises:
         InvalidInput: an enum number that this version does not know, or a field that must be set and is not.
     """
-    hints = _hints(kind)
+    hints = _hints(typing.cast(Any, kind))
     arguments: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         content = _read(message, field.name, hints[field.name], f"{path}{field.name}")
@@ -235,7 +236,7 @@ def _differences(kind: type, descriptor: _Descriptor, ignore: frozenset[str], se
     if kind in seen:
         return []
     seen.add(kind)
-    hints = _hints(kind)
+    hints = _hints(typing.cast(Any, kind))
     names = {field.name for field in dataclasses.fields(kind)}
     oneofs = {name for name in names if name in descriptor.oneofs_by_name and name not in descriptor.fields_by_name}
     covered = {member.name for name in oneofs for member in descriptor.oneofs_by_name[name].fields}

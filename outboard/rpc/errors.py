@@ -1,8 +1,8 @@
 """Exceptions to google.rpc.Status and back.
 
-An ``OutboardError`` travels as a ``google.rpc.Status`` in the trailing metadata, with ``ErrorInfo`` (domain "outboard", the
-reason, metadata), ``BadRequest`` (each violation) and ``RetryInfo`` (where waiting helps). On the client side the same
-exception comes out again.
+An ``OutboardError`` travels as a ``google.rpc.Status`` in the trailing metadata, with ``ErrorInfo`` (domain
+"outboard", the reason, metadata), ``BadRequest`` (each violation) and ``RetryInfo`` (where waiting helps). On the
+client side the same exception comes out again.
 """
 
 from __future__ import annotations
