@@ -1,0 +1,171 @@
+"""A chain of processors at work on one stereo stream: strips, buses and the master are rendered by the same code.
+
+Each slot takes a block and gives as many frames back, some of them late; ``latency_frames`` is the sum. Sidechain
+keys are delayed by what the slots before have delayed the sound, so a key meets the frame that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outboard.audio import band_extension, dynamic_eq, dynamics, filters, stereo, transients
+from outboard.audio.filters import Audio, Sos, SosFilter
+from outboard.audio.processors import (
+    BandExtender,
+    Compressor,
+    DynamicEqualizer,
+    Equalizer,
+    FilterBand,
+    Processor,
+    ProcessorKind,
+    ProcessorReport,
+    StereoField,
+    StereoWidth,
+    TransientShaper,
+)
+
+Keys = Mapping[str, Audio]
+
+
+class _Slot:
+    """A processor that looks at nothing but its own signal and reports no gain."""
+
+    latency_frames = 0
+    key_names: tuple[str, ...] = ()
+
+    def __init__(self, process: Callable[[Audio], Audio], latency_frames: int = 0) -> None:
+        self._process = process
+        self.latency_frames = latency_frames
+
+    def process(self, block: Audio, keys: Keys) -> Audio:
+        return self._process(block)
+
+    def gains_db(self) -> tuple[float | None, float | None]:
+        """Mean and furthest gain."""
+        return None, None
+
+
+class _CompressorSlot(_Slot):
+    def __init__(self, settings: Compressor, sample_rate_hertz: int) -> None:
+        self._at_work = dynamics.Compressor(settings, sample_rate_hertz, 2)
+        self.latency_frames = self._at_work.latency_frames
+        self.key_names = (settings.sidechain,) if settings.sidechain else ()
+
+    def process(self, block: Audio, keys: Keys) -> Audio:
+        return self._at_work.process(block, keys[self.key_names[0]] if self.key_names else None)
+
+    def gains_db(self) -> tuple[float | None, float | None]:
+        return -self._at_work.average_gain_reduction_db, -self._at_work.max_gain_reduction_db
+
+
+class _DynamicEqualizerSlot(_Slot):
+    def __init__(self, settings: DynamicEqualizer, sample_rate_hertz: int) -> None:
+        self._bands = [dynamic_eq.DynamicBand(band, sample_rate_hertz, 2) for band in settings.bands]
+        self.key_names = tuple(sorted({band.sidechain for band in settings.bands if band.sidechain}))
+
+    def process(self, block: Audio, keys: Keys) -> Audio:
+        for band in self._bands:
+            block = band.process(block, keys.get(band.settings.sidechain) if band.settings.sidechain else None)
+        return block
+
+    def gains_db(self) -> tuple[float | None, float | None]:
+        if not self._bands:
+            return None, None
+        most = max(self._bands, key=lambda band: abs(band.average_gain_db))
+        return most.average_gain_db, max((b.extreme_gain_db for b in self._bands), key=abs)
+
+
+class _TransientSlot(_Slot):
+    def __init__(self, settings: TransientShaper, sample_rate_hertz: int) -> None:
+        self._at_work = transients.TransientShaper(settings, sample_rate_hertz)
+
+    def process(self, block: Audio, keys: Keys) -> Audio:
+        return self._at_work.process(block)
+
+    def gains_db(self) -> tuple[float | None, float | None]:
+        return self._at_work.average_gain_db, self._at_work.extreme_gain_db
+
+
+def filter_sections(band: FilterBand, sample_rate_hertz: int) -> Sos:
+    """Second-order sections of one filter of an equaliser."""
+    if band.shape == "peak":
+        return filters.peaking(band.frequency_hertz, band.gain_db, band.q, sample_rate_hertz)
+    if band.shape == "low_shelf":
+        return filters.low_shelf(band.frequency_hertz, band.gain_db, sample_rate_hertz, band.q)
+    if band.shape == "high_shelf":
+        return filters.high_shelf(band.frequency_hertz, band.gain_db, sample_rate_hertz, band.q)
+    if band.shape == "high_pass":
+        return filters.butterworth_high_pass(band.frequency_hertz, sample_rate_hertz, band.order)
+    if band.shape == "low_pass":
+        return filters.butterworth_low_pass(band.frequency_hertz, sample_rate_hertz, band.order)
+    raise ValueError(f"unknown filter shape {band.shape!r}")
+
+
+def _slot(kind: ProcessorKind, sample_rate_hertz: int) -> _Slot:
+    if isinstance(kind, Equalizer):
+        sections = [filter_sections(band, sample_rate_hertz) for band in kind.bands]
+        return _Slot(SosFilter(np.concatenate([np.empty((0, 6)), *sections]), 2).process)
+    if isinstance(kind, DynamicEqualizer):
+        return _DynamicEqualizerSlot(kind, sample_rate_hertz)
+    if isinstance(kind, Compressor):
+        return _CompressorSlot(kind, sample_rate_hertz)
+    if isinstance(kind, TransientShaper):
+        return _TransientSlot(kind, sample_rate_hertz)
+    if isinstance(kind, StereoWidth):
+        return _Slot(stereo.Width(kind, sample_rate_hertz).process)
+    if isinstance(kind, StereoField):
+        field = stereo.StereoFieldFilter(kind.bands, sample_rate_hertz)
+        return _Slot(field.process, field.latency_frames)
+    if isinstance(kind, BandExtender):
+        extension = band_extension.BandExtension(kind, sample_rate_hertz, 2)
+        return _Slot(extension.process, extension.latency_frames)
+    raise TypeError(f"no renderer for {type(kind).__name__}")
+
+
+class Chain:
+    """Processors in series on a stereo stream; bypassed ones are not there at all (an empty chain is exact).
+
+    Args:
+        processors: the slots in order.
+        sample_rate_hertz: of the stream.
+    """
+
+    def __init__(self, processors: Iterable[Processor], sample_rate_hertz: int) -> None:
+        self._labels: list[str] = []
+        self._slots: list[_Slot] = []
+        self._key_delays: list[dict[str, dynamics.Delay]] = []
+        self.latency_frames = 0
+        for processor in processors:
+            if processor.bypass:
+                continue
+            slot = _slot(processor.kind, sample_rate_hertz)
+            self._labels.append(processor.label)
+            self._slots.append(slot)
+            self._key_delays.append({name: dynamics.Delay(2, self.latency_frames) for name in slot.key_names})
+            self.latency_frames += slot.latency_frames
+
+    @property
+    def key_names(self) -> frozenset[str]:
+        """Names of the sidechain signals that ``process`` must be given."""
+        return frozenset(name for delays in self._key_delays for name in delays)
+
+    def process(self, block: Audio, keys: Keys | None = None) -> Audio:
+        """As many frames as the stereo ``block`` ``(2, frames)`` has, ``latency_frames`` late.
+
+        Args:
+            keys: for every name in ``key_names`` the stereo block of the same frames.
+        """
+        given: Mapping[str, NDArray[Any]] = keys or {}
+        for slot, delays in zip(self._slots, self._key_delays, strict=True):
+            block = slot.process(block, {name: delay.process(given[name]) for name, delay in delays.items()})
+        return block
+
+    def reports(self) -> tuple[ProcessorReport, ...]:
+        """What each active slot has done so far."""
+        return tuple(
+            ProcessorReport(label, *slot.gains_db()) for label, slot in zip(self._labels, self._slots, strict=True)
+        )

@@ -1,0 +1,108 @@
+"""Processors as data: what a plan says about every slot of a chain. ``outboard.audio.chain`` renders it.
+
+Class and field names are those of ``processor.proto``, so that a plan crosses the wire unchanged. Where a
+processor's own module already has its settings as a dataclass, the class here only gives them the name of the
+message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from outboard.audio.band_extension import BandExtensionSettings
+from outboard.audio.dynamic_eq import DynamicBandSettings
+from outboard.audio.dynamics import CompressorSettings
+from outboard.audio.stereo import StereoFieldBand, WidthSettings
+from outboard.audio.transients import TransientSettings
+
+FilterShapeName = Literal["peak", "low_shelf", "high_shelf", "high_pass", "low_pass"]
+
+
+@dataclass(frozen=True)
+class FilterBand:
+    """One filter (RBJ, or Butterworth for the passes).
+
+    Attributes:
+        shape: what it does.
+        frequency_hertz: centre or corner.
+        gain_db: of peaks and shelves.
+        q: of peaks and shelves, 0.1 to 20.
+        order: of passes, 1 to 8.
+    """
+
+    shape: FilterShapeName
+    frequency_hertz: float
+    gain_db: float = 0.0
+    q: float = 0.7071
+    order: int = 2
+
+
+@dataclass(frozen=True)
+class Equalizer:
+    """Static filters in series."""
+
+    bands: tuple[FilterBand, ...]
+
+
+@dataclass(frozen=True)
+class DynamicEqualizer:
+    """Bands in series whose gains follow levels."""
+
+    bands: tuple[DynamicBandSettings, ...]
+
+
+@dataclass(frozen=True)
+class Compressor(CompressorSettings):
+    """A feed-forward compressor, or an upward expander (ratio under 1)."""
+
+
+@dataclass(frozen=True)
+class TransientShaper(TransientSettings):
+    """Attack and sustain."""
+
+
+@dataclass(frozen=True)
+class StereoWidth(WidthSettings):
+    """Width, mono-safe bass and balance of the whole signal."""
+
+
+@dataclass(frozen=True)
+class StereoField:
+    """Width and centre band by band, linear-phase."""
+
+    bands: tuple[StereoFieldBand, ...]
+
+
+@dataclass(frozen=True)
+class BandExtender(BandExtensionSettings):
+    """New top where a codec or a vocoder cut the spectrum off."""
+
+
+ProcessorKind: TypeAlias = (
+    Equalizer | DynamicEqualizer | Compressor | TransientShaper | StereoWidth | StereoField | BandExtender
+)
+
+
+@dataclass(frozen=True)
+class Processor:
+    """One slot of a chain.
+
+    Attributes:
+        label: what reports and ``bypass`` lists call it, for instance ``presence``.
+        kind: which processor, with its numbers.
+        bypass: left out of the signal path, kept in the plan.
+    """
+
+    label: str
+    kind: ProcessorKind
+    bypass: bool = False
+
+
+@dataclass(frozen=True)
+class ProcessorReport:
+    """What a processor did to the level: mean and furthest gain in dB (negative lowers); None where it has none."""
+
+    label: str
+    average_gain_db: float | None = None
+    extreme_gain_db: float | None = None

@@ -1,0 +1,123 @@
+"""Transient shaper: lifts or lowers the onsets of sounds and what rings after them, whatever their level.
+
+Differential envelopes (the principle of SPL's Transient Designer): a fast and a slow follower of the same level
+differ only where the level changes. At an onset the fast one is ahead; in a decay it is below. The difference in dB,
+held within ±1 over ``FULL_DB``, steers the gain:
+
+    attack:  fast rises in 1 ms, slow rises in ``attack_ms``; both fall together
+    sustain: fast falls in 20 ms, slow falls in ``sustain_ms``; both rise together
+
+Level changes of the whole programme move both followers, so the processor does not care how loud the music is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from outboard.audio.dynamics import Gains, apply_gain, smoothing_coefficient
+from outboard.audio.filters import Audio
+
+# Lead of the fast follower over the slow one at which the full gain is given.
+FULL_DB = 12.0
+_FAST_RISE_MS = 1.0
+_FAST_FALL_MS = 20.0
+_COMMON_FALL_MS = 60.0
+# The gain itself is smoothed by this much: steps would click.
+_SMOOTH_MS = 1.0
+_FLOOR_POWER = 1e-7
+_ACTIVE_POWER = 1e-6
+
+
+@dataclass(frozen=True)
+class TransientSettings:
+    """All numbers of one transient shaper.
+
+    Attributes:
+        attack_db: gain of onsets, -12 to 12.
+        sustain_db: gain of decays, -12 to 12.
+        attack_ms: how long an onset lasts.
+        sustain_ms: how slowly the reference of the decays falls.
+    """
+
+    attack_db: float = 0.0
+    sustain_db: float = 0.0
+    attack_ms: float = 20.0
+    sustain_ms: float = 200.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("attack_db", self.attack_db), ("sustain_db", self.sustain_db)):
+            if not -12.0 <= value <= 12.0:
+                raise ValueError(f"{name} must be in -12..12, not {value}")
+
+
+@njit(nogil=True, cache=True)
+def _shape(block: Audio, amounts: Gains, poles: Gains, state: Gains, totals: Gains) -> Gains:
+    """Gain in dB per frame; state: attack fast, attack slow, sustain fast, sustain slow (power), gain."""
+    channels, frames = block.shape
+    gains = np.empty(frames)
+    fast_rise, slow_rise, common_fall, fast_fall, slow_fall, smooth = poles
+    for i in range(frames):
+        power = _FLOOR_POWER
+        for c in range(channels):
+            power += float(block[c, i]) ** 2 / channels
+        for k in range(4):
+            if k < 2:
+                pole = (fast_rise if k == 0 else slow_rise) if power > state[k] else common_fall
+            else:
+                pole = fast_rise if power > state[k] else (fast_fall if k == 2 else slow_fall)
+            state[k] = power + pole * (state[k] - power)
+        attack = min(max(10.0 * np.log10(state[0] / state[1]) / FULL_DB, 0.0), 1.0)
+        sustain = min(max(10.0 * np.log10(state[3] / state[2]) / FULL_DB, 0.0), 1.0)
+        target = amounts[0] * attack + amounts[1] * sustain
+        gain = target + smooth * (state[4] - target)
+        if abs(gain) < 1e-9:
+            gain = 0.0
+        state[4] = gain
+        gains[i] = gain
+        if power > _ACTIVE_POWER:
+            totals[0] += gain
+            totals[2] += 1.0
+        if abs(gain) > abs(totals[1]):
+            totals[1] = gain
+    return gains
+
+
+class TransientShaper:
+    """One transient shaper at work; latency 0; all channels moved by one gain; amounts of 0 dB change nothing."""
+
+    def __init__(self, settings: TransientSettings, sample_rate_hertz: int) -> None:
+        self.settings = settings
+        times_ms = (
+            _FAST_RISE_MS,
+            settings.attack_ms,
+            _COMMON_FALL_MS,
+            _FAST_FALL_MS,
+            settings.sustain_ms,
+            _SMOOTH_MS,
+        )
+        self._poles = np.array([smoothing_coefficient(ms, sample_rate_hertz) for ms in times_ms])
+        self._amounts = np.array([settings.attack_db, settings.sustain_db])
+        self._state = np.array([_FLOOR_POWER] * 4 + [0.0])
+        self._totals = np.zeros(3)
+
+    def process(self, block: Audio) -> Audio:
+        """Processed copy of ``block`` (channels, frames)."""
+        if not self._amounts.any():
+            return block
+        gains: NDArray[np.float64] = _shape(block, self._amounts, self._poles, self._state, self._totals)
+        out: Audio = apply_gain(block, gains, 1.0, 1.0)
+        return out
+
+    @property
+    def average_gain_db(self) -> float:
+        """Mean gain in dB while the signal was above -60 dBFS."""
+        return float(self._totals[0] / self._totals[2]) if self._totals[2] else 0.0
+
+    @property
+    def extreme_gain_db(self) -> float:
+        """Furthest gain in dB so far."""
+        return float(self._totals[1])
