@@ -36,8 +36,8 @@ class Spool:
         directory: a folder on a disk; unset means the system's temporary folder, or /var/tmp where that one is memory.
 
     Raises:
-        FailedPrecondition: SPOOL_NOT_ON_DISK, when the folder's file system lives in memory.
-        ResourceExhausted: DISK_FULL, from `append`, when the disk is full; what was appended before stays readable.
+        FailedPrecondition: when the folder's file system lives in memory.
+        ResourceExhausted: STORAGE_FULL, from `append`, when the disk is full; what was appended before stays readable.
     """
 
     def __init__(self, channels: int, directory: Path | None = None) -> None:
@@ -119,7 +119,7 @@ def default_directory() -> Path:
     """The folder for spools when none is given: the first of the temporary folders that is on a disk.
 
     Raises:
-        FailedPrecondition: SPOOL_NOT_ON_DISK, when all of them live in memory; TMPDIR is then the way out.
+        FailedPrecondition: when all of them live in memory; TMPDIR is then the way out.
     """
     for candidate in (Path(tempfile.gettempdir()), Path("/var/tmp")):
         if candidate.is_dir() and os.access(candidate, os.W_OK) and not lives_in_memory(candidate):
@@ -150,10 +150,7 @@ def _open_unnamed(directory: Path | None) -> IO[bytes]:
 
 
 def _not_on_disk() -> FailedPrecondition:
-    return FailedPrecondition(
-        "the spool folder lives in memory (tmpfs); set TMPDIR, or the folder in the settings, to one on a disk",
-        reason="SPOOL_NOT_ON_DISK",
-    )
+    return FailedPrecondition("the folder for spooled audio lives in memory (tmpfs); set TMPDIR to one on a disk")
 
 
 def _write(descriptor: int, samples: memoryview, offset: int) -> int:
@@ -161,5 +158,5 @@ def _write(descriptor: int, samples: memoryview, offset: int) -> int:
         return os.pwrite(descriptor, samples, offset)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise ResourceExhausted("the disk for spooled audio is full", reason="DISK_FULL") from error
+            raise ResourceExhausted("the disk for spooled audio is full", reason="STORAGE_FULL") from error
         raise

@@ -1,0 +1,15 @@
+"""Audio files: decoding of whatever users bring (in a child process, under limits), and encoding of what they get."""
+
+from outboard.audio.files.decode import DecodedFile, DecodeLimits, DecodeWarning, decode
+from outboard.audio.files.downmix import to_stereo
+from outboard.audio.files.tags import Cover, Tags
+
+__all__ = [
+    "Cover",
+    "DecodeLimits",
+    "DecodeWarning",
+    "DecodedFile",
+    "Tags",
+    "decode",
+    "to_stereo",
+]
