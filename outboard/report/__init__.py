@@ -1,0 +1,1 @@
+"""What a job found and did, put together for people and programs."""

@@ -1,0 +1,69 @@
+"""Which engine will run: asked of the stage service before a result's name is made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import grpc
+
+from outboard.errors import FailedPrecondition, InvalidInput, Unavailable
+from outboard.rpc.errors import from_rpc_error
+from outboard.v1 import audio_pb2
+
+_FRESH_SECONDS = 2.0
+PASSTHROUGH = "passthrough"
+
+ListEngines = Callable[[], Awaitable[Sequence[audio_pb2.EngineInfo]]]
+
+
+class EngineCatalogue:
+    """Engines of one stage service, remembered for a moment."""
+
+    def __init__(self, stage: str, list_engines: ListEngines) -> None:
+        self._stage = stage
+        self._list = list_engines
+        self._known: Sequence[audio_pb2.EngineInfo] = ()
+        self._asked = -_FRESH_SECONDS
+
+    async def all(self) -> Sequence[audio_pb2.EngineInfo]:
+        """All engines, the preferred first."""
+        if time.monotonic() - self._asked > _FRESH_SECONDS:
+            try:
+                self._known = await self._list()
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error) from error
+            self._asked = time.monotonic()
+        return self._known
+
+    async def resolve(self, name: str, field: str) -> audio_pb2.EngineInfo:
+        """The engine of that name, or the preferred available one where the name is empty.
+
+        Raises:
+            InvalidInput: ENGINE_UNKNOWN.
+            FailedPrecondition: ENGINE_UNAVAILABLE, or MODEL_WEIGHTS_MISSING with the command that fetches them.
+        """
+        engines = await self.all()
+        if not name:
+            return await self._preferred(engines)
+        found = next((engine for engine in engines if engine.name == name), None)
+        if found is None:
+            known = ", ".join(engine.name for engine in engines)
+            raise InvalidInput(
+                f"the {self._stage} has no engine {name!r}: it has {known}", reason="ENGINE_UNKNOWN", field=field
+            )
+        if not found.available:
+            raise FailedPrecondition(
+                f"the engine {name!r} is not available: {found.unavailable_reason}", reason="ENGINE_UNAVAILABLE"
+            )
+        return found
+
+    async def automatic(self) -> list[audio_pb2.EngineInfo]:
+        """Every available engine that does something, in order."""
+        return [engine for engine in await self.all() if engine.available and engine.name != PASSTHROUGH]
+
+    async def _preferred(self, engines: Sequence[audio_pb2.EngineInfo]) -> audio_pb2.EngineInfo:
+        for engine in engines:
+            if engine.available and engine.name != PASSTHROUGH:
+                return engine
+        raise Unavailable(f"the {self._stage} has no engine that is available now", retry_after_seconds=5.0)

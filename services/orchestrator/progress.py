@@ -1,0 +1,92 @@
+"""Progress of one job: collected from its steps, written to the database at most twice a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+from outboard.errors import OutboardError
+from outboard.v1 import job_service_pb2
+from services.orchestrator.database import JobDatabase
+from services.orchestrator.results import in_thread
+
+Stage = job_service_pb2.Stage
+State = job_service_pb2.Job.State
+
+ENDED = frozenset({State.STATE_SUCCEEDED, State.STATE_FAILED, State.STATE_CANCELLED})
+PERIOD_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class JobProgress:
+    """Fractions of the stages of one job. Stages with several parts (stems) count the mean of them; a fraction never falls."""
+
+    def __init__(self, database: JobDatabase, job_id: str, stored: bytes) -> None:
+        self._database = database
+        self._job_id = job_id
+        self._loop = asyncio.get_running_loop()
+        self._job = job_service_pb2.Job.FromString(stored)
+        self._stages = {entry.stage: entry for entry in self._job.progress}
+        self._parts: dict[int, dict[str, float]] = {}
+        self._state = 0
+        self._written = -PERIOD_SECONDS
+        self._pending: asyncio.Task[None] | None = None
+
+    async def begin(self, state: int, parts: Mapping[int, list[str]] | None = None) -> None:
+        """Enters a state; `parts` names what a stage is made of."""
+        for stage, names in (parts or {}).items():
+            self._parts.setdefault(stage, dict.fromkeys(names, 0.0))
+        if state != self._state:
+            self._state = state
+            await self.flush()
+
+    def note(self, stage: int, fraction: float, activity: str = "", part: str = "") -> None:
+        """Takes a fraction of a stage, or of one part of it; on the event loop."""
+        entry = self._stages.get(stage)
+        if entry is None:
+            return
+        parts = self._parts.setdefault(stage, {})
+        parts[part] = max(parts.get(part, 0.0), min(1.0, fraction))
+        entry.fraction = max(entry.fraction, sum(parts.values()) / len(parts))
+        if activity:
+            entry.activity = activity
+        if self._pending is None or self._pending.done():
+            self._pending = asyncio.create_task(self._flush_later())
+
+    def note_from_thread(self, stage: int, fraction: float, activity: str) -> None:
+        """The same from a worker thread."""
+        self._loop.call_soon_threadsafe(self.note, stage, fraction, activity)
+
+    def finish(self, stage: int, part: str = "", *, reused: bool) -> None:
+        """A stage (or one part of it) is done."""
+        entry = self._stages.get(stage)
+        if entry is not None:
+            entry.reused = reused and (entry.reused or not any(self._parts.get(stage, {}).values()))
+        self.note(stage, 1.0, part=part)
+
+    async def flush(self) -> None:
+        """Writes now."""
+        self._written = time.monotonic()
+        values: dict[str, object] = {"progress": self._job.SerializeToString(deterministic=True)}
+        if self._state:
+            values["state"] = self._state
+        await in_thread(lambda: self._database.advance(self._job_id, ENDED, **values))
+
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(max(0.0, self._written + PERIOD_SECONDS - time.monotonic()))
+        try:
+            await self.flush()
+        except OutboardError as error:
+            # Progress is a courtesy: the job goes on, and the next report tries again.
+            _log.warning("progress could not be written", extra={"job": self._job_id, "reason": error.reason})
+
+
+def initial_progress(stages: list[int]) -> bytes:
+    """What a new job's progress holds: every stage of it at zero."""
+    job = job_service_pb2.Job()
+    for stage in stages:
+        job.progress.add(stage=stage)  # type: ignore[arg-type]
+    return job.SerializeToString(deterministic=True)

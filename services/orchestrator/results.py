@@ -1,0 +1,208 @@
+"""Results of stages under content-addressed names, so that nothing is computed twice.
+
+A result is a manifest at ``TENANT/results/DIGEST/manifest.json`` and the objects that it lists. The digest covers everything that the
+result depends on. Each attempt writes its objects under a name of its own and then the manifest, which is write-once: the
+first complete attempt wins as a whole, and stems of two attempts never mix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from outboard import storage
+from outboard.errors import NotFound, OutboardError
+from outboard.storage import ObjectStore, ObjectWriter
+from outboard.v1 import audio_pb2
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound=Message)
+
+_MANIFEST = "manifest.json"
+_LAYOUT = 1  # raised when the manifest changes in a way that older results cannot be read
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a result."""
+
+    key: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished result: its objects by name, and the facts (reports, lengths) that came with them."""
+
+    prefix: str
+    objects: Mapping[str, StoredObject]
+    facts: Mapping[str, Any]
+
+    def message(self, name: str, kind: type[M]) -> M:
+        """A protobuf message kept among the facts; an empty one where there is none."""
+        return json_format.ParseDict(self.facts.get(name, {}), kind(), ignore_unknown_fields=True)
+
+
+def result_prefix(
+    tenant: str, stage: str, engines: Sequence[audio_pb2.EngineInfo], settings: Mapping[str, Any], inputs: Sequence[str]
+) -> str:
+    """Where a result lives: the digest of stage, engines that run (name, version, weights, precision, backend), settings, inputs."""
+    identity = {
+        "layout": _LAYOUT,
+        "stage": stage,
+        "engines": [
+            [engine.name, engine.version, engine.weights_digest, engine.precision, engine.backend] for engine in engines
+        ],
+        "settings": settings,
+        "inputs": list(inputs),
+    }
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"{tenant}/results/{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """A message as JSON-ready fields, the same for equal messages whatever order their maps were filled in."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Runs a blocking call in a worker thread. A cancelled caller still waits for its end: the call's resources are then free."""
+    return await stoppable(asyncio.to_thread(function, *args, **kwargs), lambda: None)
+
+
+async def stoppable(work: Coroutine[Any, Any, R], stop: Callable[[], None]) -> R:
+    """Awaits the work of a thread; when cancelled, tells the thread to stop and waits until it has."""
+    future = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        stop()
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # whatever it was concerns nobody any more
+        raise
+
+
+class ObjectDraft:
+    """One object that is being written."""
+
+    def __init__(self, writer: ObjectWriter, key: str, media_type: str) -> None:
+        self.key = key
+        self.media_type = media_type
+        self.size = 0
+        self._writer = writer
+
+    async def write(self, data: bytes) -> None:
+        """Appends bytes."""
+        self.size += len(data)
+        await in_thread(self._writer.write, data)
+
+    def write_blocking(self, data: bytes | memoryview) -> None:
+        """Appends bytes from a worker thread."""
+        self.size += len(data)
+        self._writer.write(data)
+
+    async def close(self, error: BaseException | None) -> StoredObject:
+        kind = type(error) if error else None
+        await in_thread(self._writer.__exit__, kind, error, None)
+        return StoredObject(self.key, self.size, self._writer.sha256, self.media_type)
+
+
+@dataclass
+class Draft:
+    """An attempt at a result. Leaving the context without `finish` removes everything that it wrote."""
+
+    store: ObjectStore
+    prefix: str
+    _attempt: str = field(default_factory=lambda: secrets.token_hex(8))
+    _open: dict[str, ObjectDraft] = field(default_factory=dict)
+    _finished: Result | None = None
+
+    async def open(self, name: str, media_type: str) -> ObjectDraft:
+        """Begins an object; `name` is what the manifest calls it, and may be anything."""
+        leaf = hashlib.sha256(name.encode()).hexdigest()[:24]
+        key = f"{self.prefix}/{self._attempt}/{leaf}"
+        writer = await in_thread(self.store.writer, key)
+        draft = self._open[name] = ObjectDraft(writer, key, media_type)
+        return draft
+
+    async def finish(self, facts: Mapping[str, Any]) -> Result:
+        """Stores everything and publishes the result, unless another attempt was first: then that one is returned."""
+        objects = {}
+        for name in list(self._open):
+            draft = self._open[name]
+            objects[name] = await draft.close(None)
+            del self._open[name]
+        manifest = {"objects": {name: vars(stored) for name, stored in objects.items()}, "facts": facts}
+        text = json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()
+        first = await in_thread(storage.put, self.store, f"{self.prefix}/{_MANIFEST}", text)
+        if first:
+            self._finished = Result(self.prefix, objects, facts)
+        else:
+            found = await in_thread(find, self.store, self.prefix)
+            if found is None:
+                raise NotFound("the result was removed while it was written", reason="ARTIFACT_EXPIRED")
+            self._finished = found
+        await in_thread(self._remove_others)
+        return self._finished
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._finished:
+            return
+        for draft in self._open.values():
+            with suppress(OutboardError):
+                await draft.close(error or asyncio.CancelledError())
+        with suppress(OutboardError):
+            await in_thread(self._remove_attempt)
+
+    def _remove_others(self) -> None:
+        """Removes what attempts that lost, or were killed, have left."""
+        assert self._finished is not None
+        wanted = {stored.key for stored in self._finished.objects.values()} | {f"{self.prefix}/{_MANIFEST}"}
+        for info in list(self.store.list(self.prefix)):
+            if info.key not in wanted:
+                self.store.delete(info.key)
+
+    def _remove_attempt(self) -> None:
+        for info in list(self.store.list(f"{self.prefix}/{self._attempt}")):
+            self.store.delete(info.key)
+
+
+def find(store: ObjectStore, prefix: str) -> Result | None:
+    """A finished result, if it and all of its objects are still there. One that lost objects to eviction is removed."""
+    try:
+        manifest = json.loads(storage.get(store, f"{prefix}/{_MANIFEST}"))
+    except NotFound:
+        return None
+    objects = {name: StoredObject(**fields) for name, fields in manifest["objects"].items()}
+    for stored in objects.values():
+        info = store.stat(stored.key, mark_used=True)
+        if info is None or info.size != stored.size:
+            remove(store, prefix)
+            return None
+    return Result(prefix, objects, manifest["facts"])
+
+
+def remove(store: ObjectStore, prefix: str) -> None:
+    """Removes a result, the manifest first, so that no reader finds half of it."""
+    store.delete(f"{prefix}/{_MANIFEST}")
+    for info in list(store.list(prefix)):
+        store.delete(info.key)

@@ -1,0 +1,351 @@
+"""One durable step per stage: reads its inputs by key, streams them through the stage service, and stores what comes back.
+
+Each step first resolves which engine will run, then names its result by everything that the result depends on. A result that
+exists is used as it is, so a step that is run again after a crash, or by another job, costs a look-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outboard import storage
+from outboard.errors import Cancelled, Internal, OutboardError
+from outboard.v1 import (
+    analysis_pb2,
+    audio_pb2,
+    master_service_pb2,
+    mixer_service_pb2,
+    restorer_service_pb2,
+    separator_service_pb2,
+)
+from services.orchestrator import ingest
+from services.orchestrator.audio_refs import SEPARATED_ROLES, AudioRef, audio_ref
+from services.orchestrator.exchange import FROM_STAGE, AudioSink, audio_chunks, exchange
+from services.orchestrator.job_context import JobContext, Workshop
+from services.orchestrator.peers import Peers
+from services.orchestrator.progress import Stage, State
+from services.orchestrator.results import Draft, Result, find, in_thread, plain, result_prefix, stoppable
+
+_LONGEST_CALL_SECONDS = 3600.0
+_MEDIA_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An upload to read: what to call it, what it plays, and its bytes."""
+
+    name: str
+    role: int
+    key: str
+    sha256: str
+    field: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a step leaves: its result, the audio in it, and warnings (code, message, stem) of the step itself."""
+
+    prefix: str
+    audio: tuple[AudioRef, ...] = ()
+    warnings: tuple[tuple[str, str, str], ...] = ()
+
+
+class Steps:
+    """The work of each step. Methods take and return small values only: audio moves between store and stages."""
+
+    def __init__(self, workshop: Workshop, peers: Peers, spool_directory: Path) -> None:
+        self._workshop = workshop
+        self._peers = peers
+        self._spool_directory = spool_directory
+
+    async def ingest(self, tenant: str, job_id: str, source: Source) -> Done:
+        """Decodes an upload to 48 kHz stereo and measures it."""
+        job = await self._workshop.open(tenant, job_id)
+        engine = audio_pb2.EngineInfo(name=ingest.ENGINE_NAME, version=ingest.ENGINE_VERSION)
+        prefix = result_prefix(tenant, "ingest", [engine], {}, [source.sha256])
+
+        async def produce(draft: Draft) -> Mapping[str, Any]:
+            target = await draft.open("audio.wav", "audio/wav")
+            stop = threading.Event()
+            first = job.specification.progress[0].stage if job.specification.progress else 0
+
+            def progress(fraction: float) -> None:
+                if stop.is_set():
+                    raise Cancelled("the job was cancelled")
+                job.progress.note_from_thread(first, 0.0, "reading the input")
+
+            def work() -> tuple[dict[str, Any], bytes]:
+                with self._workshop.store.local_file(source.key) as path:
+                    return ingest.ingest_file(
+                        path, target, field=source.field, spool_directory=self._spool_directory, progress=progress
+                    )
+
+            facts, cover = await stoppable(asyncio.to_thread(work), stop.set)
+            if cover:
+                await (await draft.open("cover", "application/octet-stream")).write(cover)
+            return facts
+
+        result, _ = await self._workshop.result(job, prefix, produce)
+        return Done(prefix, (audio_ref(result, "audio.wav", source.name, source.role),))
+
+    async def separate(self, tenant: str, job_id: str, song: Done) -> Done:
+        """Song to stems."""
+        job = await self._workshop.open(tenant, job_id)
+        await job.progress.begin(State.STATE_SEPARATING)
+        audio = song.audio[0]
+        config = separator_service_pb2.SeparateConfig(
+            format=audio.format(), settings=job.specification.separation, facts=await self._facts(song)
+        )
+        engine = await self._peers.separator_engines.resolve(config.settings.engine, "job.separation.engine")
+        config.settings.engine = engine.name
+        prefix = result_prefix(tenant, "separate", [engine], plain(config), [audio.sha256])
+
+        async def requests() -> AsyncIterator[separator_service_pb2.SeparateRequest]:
+            yield separator_service_pb2.SeparateRequest(config=config)
+            async for chunk in audio_chunks(self._workshop.store, audio):
+                yield separator_service_pb2.SeparateRequest(chunk=chunk)
+
+        async def produce(draft: Draft) -> Mapping[str, Any]:
+            sink = AudioSink(draft, audio.frames, audio.channels, audio.sample_rate_hertz, allowed=SEPARATED_ROLES)
+            call = exchange(
+                self._peers.separator.Separate, requests(), tenant=tenant, timeout_seconds=_patience([audio])
+            )
+            report = await _receive(call, sink, job, Stage.STAGE_SEPARATE)
+            _check_engine(report.engine, engine)
+            return {"audio": ingest.layout(audio.frames), "report": plain(report), "stems": list(report.stems)}
+
+        result, reused = await self._workshop.result(job, prefix, produce)
+        job.progress.finish(Stage.STAGE_SEPARATE, reused=reused)
+        stems = (audio_ref(result, name, name, SEPARATED_ROLES[name]) for name in result.facts["stems"])
+        return Done(prefix, tuple(stems))
+
+    async def restore(self, tenant: str, job_id: str, stem: AudioRef, names: list[str], song: Done | None) -> Done:
+        """One stem to a cleaner stem. A restorer that fails costs the restoration, never the job."""
+        job = await self._workshop.open(tenant, job_id)
+        await job.progress.begin(State.STATE_RESTORING, {Stage.STAGE_RESTORE: names})
+        try:
+            result, reused = await self._restored(job, stem, song)
+        except OutboardError as error:
+            if FROM_STAGE not in error.metadata:
+                raise
+            job.progress.finish(Stage.STAGE_RESTORE, stem.name, reused=False)
+            warning = ("RESTORATION_FAILED", f"the stem was left as it was: {error.message}", stem.name)
+            return Done("", (stem,), (warning,))
+        job.progress.finish(Stage.STAGE_RESTORE, stem.name, reused=reused)
+        return Done(result.prefix, (audio_ref(result, "", stem.name, stem.role),))
+
+    async def _restored(self, job: JobContext, stem: AudioRef, song: Done | None) -> tuple[Result, bool]:
+        config = restorer_service_pb2.RestoreConfig(format=stem.format(), settings=job.specification.restoration)
+        config.settings.role = stem.role  # type: ignore[assignment]
+        if song:
+            config.facts.CopyFrom(await self._facts(song))
+        engines = [
+            await self._peers.restorer_engines.resolve(step.engine, f"job.restoration.steps[{index}].engine")
+            for index, step in enumerate(config.settings.steps)
+        ]
+        if not engines:
+            engines = await self._peers.restorer_engines.automatic()
+            for engine in engines:
+                config.settings.steps.add(engine=engine.name)
+        prefix = result_prefix(job.tenant, "restore", engines, plain(config), [stem.sha256])
+
+        async def requests() -> AsyncIterator[restorer_service_pb2.RestoreRequest]:
+            yield restorer_service_pb2.RestoreRequest(config=config)
+            async for chunk in audio_chunks(self._workshop.store, stem):
+                yield restorer_service_pb2.RestoreRequest(chunk=chunk)
+
+        async def produce(draft: Draft) -> Mapping[str, Any]:
+            sink = AudioSink(draft, stem.frames, stem.channels, stem.sample_rate_hertz, allowed=("",))
+            call = exchange(
+                self._peers.restorer.Restore, requests(), tenant=job.tenant, timeout_seconds=_patience([stem])
+            )
+            report = await _receive(call, sink, job, Stage.STAGE_RESTORE, stem.name)
+            return {"audio": ingest.layout(stem.frames), "report": plain(report)}
+
+        return await self._workshop.result(job, prefix, produce)
+
+    async def mix(self, tenant: str, job_id: str, stems: Sequence[AudioRef], song: Done | None) -> Done:
+        """Stems to a mix."""
+        job = await self._workshop.open(tenant, job_id)
+        await job.progress.begin(State.STATE_MIXING)
+        longest = max(stems, key=lambda stem: stem.frames)
+        config = mixer_service_pb2.MixConfig(
+            format=longest.format(), settings=job.specification.mix, preset=job.specification.resolved_preset
+        )
+        for stem in stems:
+            config.stems.add(name=stem.name, role=stem.role, format=stem.format())  # type: ignore[arg-type]
+        if song:
+            config.song.CopyFrom(await self._analysis(song))
+        engine = await self._peers.mixer_engines.resolve(config.settings.engine, "job.mix.engine")
+        config.settings.engine = engine.name
+        prefix = result_prefix(tenant, "mix", [engine], plain(config), [stem.sha256 for stem in stems])
+
+        async def requests() -> AsyncIterator[mixer_service_pb2.MixRequest]:
+            yield mixer_service_pb2.MixRequest(config=config)
+            for stem in stems:
+                async for chunk in audio_chunks(self._workshop.store, stem, stem.name):
+                    yield mixer_service_pb2.MixRequest(chunk=chunk)
+
+        async def produce(draft: Draft) -> Mapping[str, Any]:
+            sink = AudioSink(draft, longest.frames, longest.channels, longest.sample_rate_hertz, allowed=("",))
+            call = exchange(self._peers.mixer.Mix, requests(), tenant=tenant, timeout_seconds=_patience(stems))
+            report = await _receive(call, sink, job, Stage.STAGE_MIX)
+            _check_engine(report.engine, engine)
+            return {"audio": ingest.layout(longest.frames), "report": plain(report)}
+
+        result, reused = await self._workshop.result(job, prefix, produce)
+        job.progress.finish(Stage.STAGE_MIX, reused=reused)
+        return Done(prefix, (audio_ref(result, "", "mix", audio_pb2.ROLE_UNSPECIFIED),))
+
+    async def master(
+        self, tenant: str, job_id: str, mix: AudioRef, song: Done | None, references: Sequence[AudioRef]
+    ) -> Done:
+        """A mix to the delivered files."""
+        job = await self._workshop.open(tenant, job_id)
+        await job.progress.begin(State.STATE_MASTERING)
+        config = master_service_pb2.MasterConfig(
+            format=mix.format(),
+            settings=job.specification.mastering,
+            preset=job.specification.resolved_preset,
+        )
+        for reference in references:
+            config.references.add(name=reference.name, format=reference.format())
+        await self._tag(config, job, song)
+        engine = await self._peers.master_engine(config.settings)
+        config.settings.engine = engine.name
+        digests = [source.sha256 for source in (mix, *references)]
+        prefix = result_prefix(tenant, "master", [engine], plain(config), digests)
+
+        async def requests() -> AsyncIterator[master_service_pb2.MasterRequest]:
+            yield master_service_pb2.MasterRequest(config=config)
+            for source, name in ((mix, ""), *((reference, reference.name) for reference in references)):
+                async for chunk in audio_chunks(self._workshop.store, source, name):
+                    yield master_service_pb2.MasterRequest(chunk=chunk)
+
+        async def produce(draft: Draft) -> Mapping[str, Any]:
+            sink = FileSink(draft)
+            patience = _patience([mix, *references])
+            call = exchange(self._peers.master.Master, requests(), tenant=tenant, timeout_seconds=patience)
+            report = await _receive(call, sink, job, Stage.STAGE_MASTER)
+            _check_engine(report.engine, engine)
+            return {"report": plain(report), "files": sink.names}
+
+        _, reused = await self._workshop.result(job, prefix, produce)
+        job.progress.finish(Stage.STAGE_MASTER, reused=reused)
+        return Done(prefix)
+
+    async def measure(self, tenant: str, job_id: str, audio: AudioRef) -> Done:
+        """The analysis of a mix that is not mastered."""
+        job = await self._workshop.open(tenant, job_id)
+        engine = audio_pb2.EngineInfo(name="analysis", version=ingest.ENGINE_VERSION)
+        prefix = result_prefix(tenant, "measure", [engine], {}, [audio.sha256])
+
+        async def produce(draft: Draft) -> Mapping[str, Any]:
+            stop = threading.Event()
+
+            def progress(fraction: float) -> None:
+                if stop.is_set():
+                    raise Cancelled("the job was cancelled")
+
+            def work() -> analysis_pb2.Analysis:
+                with self._workshop.store.local_file(audio.key) as path:
+                    return ingest.measure_stored(path, audio.frames, progress)
+
+            return {"analysis": plain(await stoppable(asyncio.to_thread(work), stop.set))}
+
+        await self._workshop.result(job, prefix, produce)
+        return Done(prefix)
+
+    async def _tag(self, config: master_service_pb2.MasterConfig, job: JobContext, song: Done | None) -> None:
+        """Tags and cover of the song, and over them the tags of the request."""
+        if song:
+            result = await self._stored(song.prefix)
+            config.tags.update(result.facts["tags"])
+            if "cover" in result.objects:
+                config.cover_art = await in_thread(storage.get, self._workshop.store, result.objects["cover"].key)
+        config.tags.update(job.specification.tags)
+
+    async def _facts(self, song: Done) -> analysis_pb2.SongFacts:
+        analysis = await self._analysis(song)
+        facts = analysis_pb2.SongFacts()
+        for name in ("mean", "deviation", "integrated_lufs", "bandwidth_hertz"):
+            if analysis.HasField(name):  # type: ignore[arg-type]
+                setattr(facts, name, getattr(analysis, name))
+        return facts
+
+    async def _analysis(self, song: Done) -> analysis_pb2.Analysis:
+        return (await self._stored(song.prefix)).message("analysis", analysis_pb2.Analysis)
+
+    async def _stored(self, prefix: str) -> Result:
+        result = await in_thread(find, self._workshop.store, prefix)
+        if result is None:
+            raise Internal("a result of an earlier step is gone", reason="ARTIFACT_EXPIRED")
+        return result
+
+
+class FileSink:
+    """Stores the deliverables that the master answers with."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._files: dict[str, Any] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Deliverables in the order in which they began."""
+        return list(self._files)
+
+    async def write(self, chunk: audio_pb2.FileChunk, _name: str) -> None:
+        """Appends to a file; pieces must follow each other."""
+        name = chunk.deliverable
+        if name not in self._files:
+            media_type = _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
+            self._files[name] = await self._draft.open(name, media_type)
+        if chunk.offset != self._files[name].size:
+            raise Internal(f"the master answered with byte {chunk.offset} of {name!r} out of order", reason="STREAM_GAP")
+        await self._files[name].write(chunk.data)
+
+    def check(self) -> None:
+        """Refuses an answer without files."""
+        if not self._files:
+            raise Internal("the master answered without a file")
+
+
+async def _receive(
+    call: AsyncIterator[Any], sink: AudioSink | FileSink, job: JobContext, stage: int, part: str = ""
+) -> Any:
+    """Stores chunks, notes progress, and returns the report that ends the answer."""
+    report = None
+    async with aclosing(call) as responses:  # type: ignore[type-var]
+        async for response in responses:
+            kind = response.WhichOneof("response")
+            if kind == "chunk":
+                await sink.write(response.chunk, getattr(response.chunk, "stem", ""))
+            elif kind == "progress":
+                job.progress.note(stage, 0.99 * response.progress.fraction, response.progress.activity, part)
+            elif kind == "report":
+                report = response.report
+    if report is None:
+        raise Internal("the stage ended without a report")
+    sink.check()
+    return report
+
+
+def _check_engine(ran: audio_pb2.EngineInfo, wanted: audio_pb2.EngineInfo) -> None:
+    """A result must never be stored under another engine than the one that made it."""
+    if (ran.name, ran.version) != (wanted.name, wanted.version):
+        raise Internal(
+            f"asked for {wanted.name} {wanted.version}, the stage ran {ran.name} {ran.version}", reason="ENGINE_UNAVAILABLE"
+        )
+
+
+def _patience(sources: Sequence[AudioRef]) -> float:
+    """Deadline of a stage's call in seconds: generous, as it only has to catch what hangs."""
+    return min(_LONGEST_CALL_SECONDS, 120.0 + 20.0 * sum(source.seconds for source in sources))
+
