@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from outboard.client import Client
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,3 +22,13 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no test data: set OUTBOARD_TEST_DATA to the folder that holds songs/, stems/, loudness/ ...")
     return folder
+
+
+@pytest.fixture(scope="session")
+def mesh_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of a whole mesh of this machine, on a store of its own."""
+    from outboard import local
+    from outboard.client import Client
+
+    with local.mesh(tmp_path_factory.mktemp("store")) as address, Client(address) as client:
+        yield client
