@@ -30,7 +30,7 @@ def linear_phase_taps(
     sample_rate_hertz: int,
     *,
     taps: int = DEFAULT_TAPS,
-    rumble_hertz: float | None = None,
+    null_dc: bool = False,
 ) -> NDArray[np.float64]:
     """Taps of a linear-phase equaliser.
 
@@ -39,7 +39,7 @@ def linear_phase_taps(
         gains_db: one gain per frequency.
         sample_rate_hertz: of the audio.
         taps: odd length.
-        rumble_hertz: when set, everything fades out from there (full gain) to nothing at DC, and DC is nulled exactly.
+        null_dc: makes the gain at DC exactly 0 (for a curve that falls towards it: elsewhere this would cut a notch of a few hertz).
 
     Returns:
         (taps,) float64, symmetric.
@@ -58,16 +58,13 @@ def linear_phase_taps(
     size = scipy.fft.next_fast_len(_GRID_PER_TAP * taps, real=True)
     grid = np.maximum(np.fft.rfftfreq(size, 1.0 / sample_rate_hertz), _LOWEST_HERTZ)
     magnitude = 10.0 ** (np.interp(np.log(grid), np.log(frequencies), gains) / 20.0)
-    if rumble_hertz is not None:
-        fade = np.clip(np.fft.rfftfreq(size, 1.0 / sample_rate_hertz) / rumble_hertz, 0.0, 1.0)
-        magnitude *= 0.5 - 0.5 * np.cos(np.pi * fade)
     half = taps // 2
     response = scipy.fft.irfft(magnitude, n=size)
     centred = np.concatenate([response[-half:], response[: half + 1]])
     window = np.hanning(taps + 2)[1:-1]
     shaped: NDArray[np.float64] = centred * window
     shaped = 0.5 * (shaped + shaped[::-1])  # exact symmetry in spite of the FFT's rounding
-    if rumble_hertz is not None:
+    if null_dc:
         shaped -= window * (shaped.sum() / window.sum())
     return shaped
 

@@ -1,0 +1,193 @@
+"""Renders a finished master as files: resample, dither, encode, then decode and measure what was really delivered.
+
+A promise about a file is about what a decoder makes of it. Resampling, dither and lossy coding all move peaks, so each file is decoded again and read by the
+contract's three meters; where one of them stands above the ceiling, the gain dips there for a few milliseconds and the file is encoded anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outboard.audio.dither import TpdfDither
+from outboard.audio.files import FileSpec, Tags, decode, encode
+from outboard.audio.limiter import render, smooth_reduction
+from outboard.audio.loudness import LoudnessMeter
+from outboard.audio.peak_guard import DIP_MS, deepen, read_peaks
+from outboard.audio.resample import StreamResampler, resampled_frames
+from outboard.audio.spool import Spool, blocks
+from outboard.audio.true_peak import TruePeakMeter
+from outboard.errors import Internal
+from services.master.settings import DeliverableReport, DeliverableSpec
+
+Progress = Callable[[float], None]
+Array = NDArray[np.float32]
+
+LOSSLESS_TOLERANCE_DB = 0.05
+LOSSY_TOLERANCE_DB = 0.2
+"""What a delivered file may read over its ceiling."""
+
+_WITHIN_DB = 0.03  # an encode within this much of the tolerance is not yet good enough: meters of others round differently
+_MOST_ENCODES_LOSSLESS = 6
+_MOST_ENCODES_HIGH_RATE = 3
+_MOST_ENCODES_LOW_RATE = 8
+_HIGH_RATE_KBPS = 256
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A delivered file, what it decodes to, and the report on it. `held` is whether it keeps its ceiling."""
+
+    path: Path
+    decoded: Array
+    report: DeliverableReport
+    held: bool
+
+
+def tolerance_db(spec: DeliverableSpec) -> float:
+    """How far over the ceiling a file of this kind may read."""
+    return LOSSY_TOLERANCE_DB if spec.container == "mp3" else LOSSLESS_TOLERANCE_DB
+
+
+def deliver(
+    array: Array,
+    sample_rate_hertz: int,
+    spec: DeliverableSpec,
+    *,
+    directory: Path,
+    ceiling_dbtp: float | None,
+    seed: int,
+    tags: Tags | None,
+    spool_factory: Callable[[int], Spool],
+    progress: Progress,
+) -> Delivered:
+    """Renders one file.
+
+    Args:
+        array: the master, (channels, frames) float32, may be mapped.
+        spec: checked before.
+        directory: where the file goes; on an exception nothing is left there.
+        ceiling_dbtp: None delivers as it is.
+        progress: told the fraction of the expected work; may raise.
+    """
+    path = directory / spec.file_name
+    try:
+        return _deliver(array, sample_rate_hertz, spec, path, ceiling_dbtp, seed, tags, spool_factory, progress)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _deliver(
+    array: Array,
+    sample_rate_hertz: int,
+    spec: DeliverableSpec,
+    path: Path,
+    ceiling_dbtp: float | None,
+    seed: int,
+    tags: Tags | None,
+    spool_factory: Callable[[int], Spool],
+    progress: Progress,
+) -> Delivered:
+    rate = spec.sample_rate_hertz
+    source = _at_rate(array, sample_rate_hertz, rate, spool_factory, _part(progress, 0.0, 0.2))
+    dips: Array | None = None
+    most = _most_encodes(spec)
+    for attempt in range(1, most + 1):
+        begin = 1.0 - 0.8**attempt
+        share = _part(progress, begin, 1.0 - 0.8 ** (attempt + 1))
+        rendered = _rendered(source, rate, dips, spool_factory, _part(share, 0.0, 0.5))
+        encode(path, _quantised(rendered, spec, seed, source.shape[0]), rate, _file_spec(spec), tags=tags)
+        decoded = _decoded(path, source.shape[1], spool_factory, _part(share, 0.5, 0.7))
+        peak, lufs = _measured(decoded, rate, _part(share, 0.7, 1.0))
+        over = peak - ceiling_dbtp if peak is not None and ceiling_dbtp is not None else -np.inf
+        if ceiling_dbtp is None or over <= tolerance_db(spec) - _WITHIN_DB or attempt == most:
+            break
+        reading = read_peaks(decoded, rate, ceiling_dbtp, spool_factory)
+        with spool_factory(1) as deeper:
+            dips = deepen(dips, reading, ceiling_dbtp, deeper)
+    progress(1.0)
+    report = DeliverableReport(
+        name=spec.file_name, spec=spec, frames=decoded.shape[1], size_bytes=path.stat().st_size,
+        sha256=_digest(path), integrated_lufs=lufs, true_peak_dbtp=peak, encodes=attempt,
+    )  # fmt: skip
+    return Delivered(path, decoded, report, bool(over <= tolerance_db(spec)))
+
+
+def _at_rate(array: Array, from_hertz: int, to_hertz: int, spool_factory: Callable[[int], Spool], progress: Progress) -> Array:
+    if from_hertz == to_hertz:
+        return array
+    resampler = StreamResampler(from_hertz, to_hertz, array.shape[0])
+    expected = resampled_frames(array.shape[1], from_hertz, to_hertz)
+    with spool_factory(array.shape[0]) as spool:
+        for block in blocks(array):
+            spool.append(resampler.process(block))
+            progress(spool.frames / max(expected, 1))
+        spool.append(resampler.process(np.zeros((array.shape[0], 0), dtype=np.float32), last=True))
+        return spool.array
+
+
+def _rendered(
+    source: Array, rate: int, dips: Array | None, spool_factory: Callable[[int], Spool], progress: Progress
+) -> Iterator[Array]:
+    if dips is None:
+        for index, block in enumerate(blocks(source)):
+            yield block
+            progress((index + 1) * block.shape[1] / max(source.shape[1], block.shape[1] * (index + 1)))
+        return
+    with spool_factory(1) as spool:
+        curve = smooth_reduction(dips, rate, DIP_MS, spool)
+    yield from render(source, 0.0, curve, progress)
+
+
+def _quantised(rendered: Iterator[Array], spec: DeliverableSpec, seed: int, channels: int) -> Iterator[Array]:
+    if spec.container == "mp3" or spec.bit_depth == "32f":
+        yield from rendered
+        return
+    dither = TpdfDither(int(spec.bit_depth), channels, seed)
+    for block in rendered:
+        yield dither.process(block)
+
+
+def _decoded(path: Path, frames: int, spool_factory: Callable[[int], Spool], progress: Progress) -> Array:
+    with decode(path, sample_rate_hertz=None, spool=spool_factory, progress=progress) as file:
+        if file.frames != frames:
+            raise Internal(f"a deliverable decodes to {file.frames} frames where {frames} were rendered")
+        return file.array
+
+
+def _measured(decoded: Array, rate: int, progress: Progress) -> tuple[float | None, float | None]:
+    peaks, loudness = TruePeakMeter(decoded.shape[0]), LoudnessMeter(rate, decoded.shape[0])
+    done = 0
+    for block in blocks(decoded):
+        peaks.process(block)
+        loudness.process(block)
+        done += block.shape[1]
+        progress(done / decoded.shape[1])
+    peaks.finish()
+    return peaks.true_peak_dbtp, loudness.integrated_lufs
+
+
+def _file_spec(spec: DeliverableSpec) -> FileSpec:
+    return FileSpec(container=spec.container, bit_depth=spec.bit_depth, bitrate_kbps=spec.bitrate_kbps)
+
+
+def _most_encodes(spec: DeliverableSpec) -> int:
+    if spec.container != "mp3":
+        return _MOST_ENCODES_LOSSLESS
+    return _MOST_ENCODES_HIGH_RATE if spec.bitrate_kbps >= _HIGH_RATE_KBPS else _MOST_ENCODES_LOW_RATE
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _part(progress: Progress, begin: float, end: float) -> Progress:
+    """Maps a step's own 0..1 to its part of the whole."""
+    return lambda fraction: progress(begin + (end - begin) * min(1.0, fraction))

@@ -1,0 +1,284 @@
+"""Masters a mix: corrects what was measured, brings it to its loudness under a true-peak ceiling, and delivers it as files.
+
+    mix ─► chain (equaliser, compressor) or matching to a reference ─► loudness loop ─► limiter ─► per file: resample, dither, encode, measure
+
+Works on mapped arrays in blocks; nothing that is held in memory grows with the song (matchering excepted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outboard.audio import dynamics
+from outboard.audio.analysis import Analysis, analyze
+from outboard.audio.files import Tags
+from outboard.audio.fir import StreamConvolver, linear_phase_taps
+from outboard.audio.limiter import LimiterSettings, render
+from outboard.audio.loudness import LoudnessMeter
+from outboard.audio.overlap_add import fixed_blocks
+from outboard.audio.peak_envelope import STEP_FRAMES, peak_envelope
+from outboard.audio.spool import BLOCK_FRAMES, Spool, blocks
+from outboard.errors import InvalidInput
+from services.master.deliver import deliver
+from services.master.loudness_loop import Drive, EnergyMeter, LoudnessModel, find_drive
+from services.master.plan import ENGINE_MATCHERING, ENGINE_PASSTHROUGH
+from services.master.reference import Reference, check_references, match
+from services.master.report import build_report
+from services.master.settings import (
+    Compressor,
+    DeliverableFile,
+    LinearPhaseEqualizer,
+    MasterPlan,
+    MasterResult,
+    Processor,
+    ProcessorReport,
+)
+
+Array = NDArray[np.float32]
+Progress = Callable[[float], None]
+SpoolFactory = Callable[[int], Spool]
+
+_MOST_RENDERS = 4
+_CLOSE_ENOUGH_LU = 0.04
+_LIMITER_MARGIN_DB = 0.02  # room for what dither and the other meters add: most files then need no second encode
+
+
+@dataclass(frozen=True)
+class Levelled:
+    """The limited master and how it came about; `drive` is None where nothing was limited."""
+
+    array: Array
+    drive: Drive | None
+    lufs: float | None
+    renders: int
+
+
+def master(
+    array: Array,
+    sample_rate_hertz: int,
+    plan: MasterPlan,
+    *,
+    directory: Path,
+    references: Sequence[Reference] = (),
+    before: Analysis | None = None,
+    tags: Tags | None = None,
+    spool_factory: SpoolFactory = Spool,
+    progress: Progress | None = None,
+) -> MasterResult:
+    """Renders a plan.
+
+    Args:
+        array: the mix, float32 (1 or 2, frames), finite; may be mapped.
+        sample_rate_hertz: of the mix.
+        plan: all numbers.
+        directory: an existing folder that receives the deliverables; when this raises, none of them is left there.
+        references: for the reference intent.
+        before: measurements of the mix, for the report.
+        tags: tags and cover art for every file that can hold them.
+        spool_factory: makes an empty spool of that many channels.
+        progress: called with the fraction done, at least every 65536 frames of work; may raise to cancel.
+
+    Raises:
+        InvalidInput: AUDIO_EMPTY, AUDIO_TOO_MANY_CHANNELS, AUDIO_NOT_FINITE, REFERENCE_UNSUITABLE.
+    """
+    _check(array)
+    steps = _Steps(progress or (lambda fraction: None))
+    plan = _with_reference_target(plan, array, references)
+    processed, processors = _processed(array, sample_rate_hertz, plan, references, spool_factory, steps.next(0.15))
+    levelled = _levelled(processed, sample_rate_hertz, plan, spool_factory, steps.next(0.2))
+    guarded = None if plan.engine == ENGINE_PASSTHROUGH else plan.ceiling_dbtp
+    delivered = []
+    try:
+        for spec in plan.deliverables:
+            delivered.append(
+                deliver(
+                    levelled.array, sample_rate_hertz, spec, directory=directory, ceiling_dbtp=guarded, seed=plan.seed,
+                    tags=tags, spool_factory=spool_factory, progress=steps.next(0.55 / len(plan.deliverables)),
+                )
+            )  # fmt: skip
+        after = analyze(
+            delivered[0].decoded, plan.deliverables[0].sample_rate_hertz, progress=steps.next(0.1)
+        )
+    except BaseException:
+        for file in delivered:
+            file.path.unlink(missing_ok=True)
+        raise
+    report = build_report(plan, array.shape[1], sample_rate_hertz, before, after, levelled, delivered, processors)
+    return MasterResult(tuple(DeliverableFile(file.report.name, file.path) for file in delivered), report)
+
+
+def _check(array: Array) -> None:
+    if array.ndim != 2 or array.shape[0] not in (1, 2):
+        raise InvalidInput(
+            f"a mix has 1 or 2 channels, not {array.shape[0]}", field="audio", reason="AUDIO_TOO_MANY_CHANNELS"
+        )
+    if array.shape[1] == 0:
+        raise InvalidInput("the mix has no frames", field="audio", reason="AUDIO_EMPTY")
+    if not all(np.isfinite(block).all() for block in blocks(array)):
+        raise InvalidInput("the mix holds NaN or infinity", field="audio", reason="AUDIO_NOT_FINITE")
+
+
+def _with_reference_target(plan: MasterPlan, array: Array, references: Sequence[Reference]) -> MasterPlan:
+    """The references' loudness is the target of the reference intent, unless the plan has one; a silent mix keeps none."""
+    if plan.engine != ENGINE_MATCHERING:
+        return plan
+    level = check_references(references, array)
+    return replace(plan, target_lufs=level) if plan.target_lufs is None else plan
+
+
+def _processed(
+    array: Array,
+    rate: int,
+    plan: MasterPlan,
+    references: Sequence[Reference],
+    spool_factory: SpoolFactory,
+    progress: Progress,
+) -> tuple[Array, tuple[ProcessorReport, ...]]:
+    """Everything in front of the limiter."""
+    if plan.engine == ENGINE_MATCHERING:
+        return match(array, rate, references, spool_factory), ()
+    slots = [_Slot.of(processor, rate, array.shape[0]) for processor in plan.chain if not processor.bypass]
+    if not slots:
+        return array, ()
+    stream: Iterable[Array] = blocks(array)
+    for slot in slots:
+        stream = slot.run(stream)
+    with spool_factory(array.shape[0]) as spool:
+        for block in stream:
+            spool.append(block)
+            progress(spool.frames / array.shape[1])
+        return spool.array, tuple(slot.report() for slot in slots)
+
+
+def _levelled(
+    array: Array, rate: int, plan: MasterPlan, spool_factory: SpoolFactory, progress: Progress
+) -> Levelled:
+    """Loudness to target and peaks under the ceiling: predicted, rendered, measured, and rendered again where the prediction was off."""
+    if plan.engine == ENGINE_PASSTHROUGH:
+        return Levelled(array, None, None, 0)
+    model = _model(array, rate, plan, spool_factory, _part(progress, 0.0, 0.4))
+    target, gain = plan.target_lufs, plan.drive_db
+    aim = target
+    for renders in range(1, _MOST_RENDERS + 1):
+        share = _part(progress, 0.4 + 0.15 * (renders - 1), 0.4 + 0.15 * renders)
+        if aim is None:
+            drive = model.drive(gain)
+        else:
+            drive = find_drive(model, gain, aim, plan.guard_rails.average_limiting_db, _part(share, 0.0, 0.5))
+        limited, lufs = _rendered(array, rate, drive, spool_factory, _part(share, 0.5, 1.0))
+        if target is None or aim is None or lufs is None or drive.held_back_by or abs(lufs - target) <= _CLOSE_ENOUGH_LU:
+            break
+        aim, gain = aim + target - lufs, drive.gain_db
+    return Levelled(limited, drive, lufs, renders)
+
+
+def _model(array: Array, rate: int, plan: MasterPlan, spool_factory: SpoolFactory, progress: Progress) -> LoudnessModel:
+    meter = EnergyMeter(rate, array.shape[0])
+    with spool_factory(1) as energies, spool_factory(1) as peaks:
+        for block in fixed_blocks(blocks(array), BLOCK_FRAMES):
+            energies.append(meter.process(block))
+            progress(0.5 * min(1.0, energies.frames * STEP_FRAMES / array.shape[1]))
+        peak_envelope(array, peaks, _part(progress, 0.5, 1.0))
+        return LoudnessModel(peaks.array, energies.array, rate, _limiter(plan), spool_factory)
+
+
+def _limiter(plan: MasterPlan) -> LimiterSettings:
+    return LimiterSettings(
+        ceiling_dbtp=plan.ceiling_dbtp - _LIMITER_MARGIN_DB,
+        look_ahead_ms=plan.limiter.lookahead_ms,
+        bridge_ms=plan.limiter.hold_ms,
+        fast_release_ms=plan.limiter.release_ms,
+        slow_release_ms=plan.limiter.slow_release_ms,
+    )
+
+
+def _rendered(
+    array: Array, rate: int, drive: Drive, spool_factory: SpoolFactory, progress: Progress
+) -> tuple[Array, float | None]:
+    meter = LoudnessMeter(rate, array.shape[0])
+    with spool_factory(array.shape[0]) as spool:
+        for block in render(array, drive.gain_db, drive.reduction_db, progress):
+            meter.process(block)
+            spool.append(block)
+        return spool.array, meter.integrated_lufs
+
+
+class _Slot:
+    """A processor of the chain at work: a stream in, a stream of as many frames out."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    @staticmethod
+    def of(processor: Processor, rate: int, channels: int) -> _Slot:
+        if isinstance(processor.kind, LinearPhaseEqualizer):
+            return _EqualizerSlot(processor.label, processor.kind, rate, channels)
+        return _CompressorSlot(processor.label, processor.kind, rate, channels)
+
+    def run(self, stream: Iterable[Array]) -> Iterator[Array]:
+        raise NotImplementedError
+
+    def report(self) -> ProcessorReport:
+        return ProcessorReport(self.label)
+
+
+class _EqualizerSlot(_Slot):
+    _NULL_DC_BELOW_DB = -40.0  # a curve that falls this far at its lower end means to remove DC
+
+    def __init__(self, label: str, kind: LinearPhaseEqualizer, rate: int, channels: int) -> None:
+        super().__init__(label)
+        points = [point for point in kind.points if point.frequency_hertz < 0.5 * rate]
+        gains = [point.gain_db for point in points]
+        taps = linear_phase_taps(
+            [point.frequency_hertz for point in points], gains, rate,
+            taps=kind.taps, null_dc=gains[0] <= self._NULL_DC_BELOW_DB,
+        )  # fmt: skip
+        self._convolver = StreamConvolver(taps, channels)
+        self._channels = channels
+
+    def run(self, stream: Iterable[Array]) -> Iterator[Array]:
+        for block in stream:
+            yield self._convolver.process(block)
+        yield self._convolver.process(np.zeros((self._channels, 0), dtype=np.float32), last=True)
+
+
+class _CompressorSlot(_Slot):
+    def __init__(self, label: str, kind: Compressor, rate: int, channels: int) -> None:
+        super().__init__(label)
+        settings = dynamics.CompressorSettings(
+            threshold_db=kind.threshold_db, ratio=kind.ratio, knee_db=kind.knee_db, attack_ms=kind.attack_ms,
+            release_ms=kind.release_ms, makeup_db=kind.makeup_db, mix=kind.mix,
+        )  # fmt: skip
+        self._compressor = dynamics.Compressor(settings, rate, channels)
+
+    def run(self, stream: Iterable[Array]) -> Iterator[Array]:
+        for block in stream:
+            yield self._compressor.process(block)
+
+    def report(self) -> ProcessorReport:
+        return ProcessorReport(
+            self.label,
+            average_gain_db=-self._compressor.average_gain_reduction_db,
+            extreme_gain_db=-self._compressor.max_gain_reduction_db,
+        )
+
+
+class _Steps:
+    """Hands every step its part of the progress, in order, so that the fraction never falls."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._begin = 0.0
+
+    def next(self, share: float) -> Progress:
+        begin, self._begin = self._begin, self._begin + share
+        return _part(self._progress, begin, begin + share)
+
+
+def _part(progress: Progress, begin: float, end: float) -> Progress:
+    return lambda fraction: progress(begin + (end - begin) * min(1.0, fraction))

@@ -1,0 +1,138 @@
+"""Tells what a master did: measured figures, checks that pass or fail, a sentence for every decision, and why a target was missed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from outboard.audio.analysis import Analysis
+from outboard.audio.resample import resampled_frames
+from services.master.deliver import Delivered, tolerance_db
+from services.master.settings import (
+    DeliverableReport,
+    EngineInfo,
+    MasteringReport,
+    MasterPlan,
+    ProcessorReport,
+    QualityCheck,
+    Warning,
+)
+
+if TYPE_CHECKING:
+    from services.master.master import Levelled
+
+ENGINE_VERSIONS = {"chain": 1, "matchering": 1, "passthrough": 1}
+"""Raised whenever an engine's sound changes."""
+
+LOUDNESS_TOLERANCE_LU = 0.2
+
+
+def build_report(
+    plan: MasterPlan,
+    mix_frames: int,
+    mix_rate_hertz: int,
+    before: Analysis | None,
+    after: Analysis | None,
+    levelled: Levelled,
+    delivered: Sequence[Delivered],
+    processors: tuple[ProcessorReport, ...],
+) -> MasteringReport:
+    """Puts the report together; `levelled` and `delivered` are what the steps of `master` returned."""
+    reports = tuple(file.report for file in delivered)
+    missed = _missed_reason(plan, levelled, reports)
+    checks = _checks(plan, mix_frames, mix_rate_hertz, after, delivered)
+    drive = levelled.drive
+    return MasteringReport(
+        engine=EngineInfo(plan.engine, ENGINE_VERSIONS[plan.engine]),
+        plan=plan,
+        before=before,
+        after=after,
+        deliverables=reports,
+        processors=processors,
+        average_limiting_db=drive.average_limiting_db if drive else None,
+        maximum_limiting_db=float(drive.reduction_db.max()) if drive else None,
+        renders=levelled.renders,
+        drive_db=drive.gain_db if drive else 0.0,
+        target_reached=plan.target_lufs is not None and not missed,
+        target_missed_reason=missed,
+        checks=checks,
+        decisions=plan.notes + _decisions(levelled, reports),
+        warnings=_warnings(plan, missed, delivered),
+    )
+
+
+def _missed_reason(plan: MasterPlan, levelled: Levelled, reports: Sequence[DeliverableReport]) -> str:
+    target, drive = plan.target_lufs, levelled.drive
+    got = reports[0].integrated_lufs
+    if target is None or drive is None or got is None or abs(got - target) <= LOUDNESS_TOLERANCE_LU:
+        return ""
+    if drive.held_back_by:
+        rail = plan.guard_rails.average_limiting_db
+        return (
+            f"{target:.1f} LUFS would need more than {rail:.1f} dB of limiting on average under a ceiling of "
+            f"{plan.ceiling_dbtp:.1f} dBTP: stopped at {got:.1f} LUFS."
+        )
+    return f"{levelled.renders} renders came to {got:.2f} LUFS instead of {target:.1f}."
+
+
+def _checks(
+    plan: MasterPlan, mix_frames: int, mix_rate_hertz: int, after: Analysis | None, delivered: Sequence[Delivered]
+) -> tuple[QualityCheck, ...]:
+    checks = []
+    for file in delivered:
+        report = file.report
+        if plan.engine != "passthrough":
+            limit = plan.ceiling_dbtp + tolerance_db(report.spec)
+            checks.append(
+                QualityCheck("TRUE_PEAK", file.held, report.true_peak_dbtp, limit, "dBTP", f"True peak of {report.name}.")
+            )
+        if plan.target_lufs is not None and report.integrated_lufs is not None:
+            close = abs(report.integrated_lufs - plan.target_lufs) <= LOUDNESS_TOLERANCE_LU
+            message = f"Loudness of {report.name} against its target, within {LOUDNESS_TOLERANCE_LU} LU."
+            checks.append(QualityCheck("LOUDNESS", close, report.integrated_lufs, plan.target_lufs, "LUFS", message))
+        frames = resampled_frames(mix_frames, mix_rate_hertz, report.spec.sample_rate_hertz)
+        same = report.frames == frames
+        checks.append(
+            QualityCheck("DURATION", same, report.frames, frames, "frames", f"Length of {report.name} as the mix's.")
+        )
+    if after is not None:
+        message = "Samples in flat runs at the top of the scale."
+        checks.append(
+            QualityCheck("CLIPPING", after.clipped_samples == 0, after.clipped_samples, 0.0, "samples", message)
+        )
+        lowest = plan.guard_rails.correlation
+        if after.correlation is not None:
+            message = "Correlation of left and right: below the limit the master thins out in mono."
+            checks.append(
+                QualityCheck("CORRELATION", after.correlation >= lowest, after.correlation, lowest, "", message)
+            )
+    return tuple(checks)
+
+
+def _decisions(levelled: Levelled, reports: Sequence[DeliverableReport]) -> tuple[str, ...]:
+    sentences = []
+    if levelled.drive is not None:
+        drive = levelled.drive
+        sentences.append(
+            f"{drive.gain_db:+.1f} dB go into the limiter, which takes back {drive.average_limiting_db:.2f} dB on average "
+            f"and {float(drive.reduction_db.max()):.1f} dB at most."
+        )
+    for report in reports:
+        if report.encodes > 1:
+            sentences.append(f"{report.name} was encoded {report.encodes} times to keep its ceiling after decoding.")
+    return tuple(sentences)
+
+
+def _warnings(plan: MasterPlan, missed: str, delivered: Sequence[Delivered]) -> tuple[Warning, ...]:
+    warnings = []
+    if missed:
+        warnings.append(Warning("LOUDNESS_TARGET_MISSED", missed))
+    if plan.target_lufs is None and plan.engine != "passthrough":
+        warnings.append(Warning("NO_LOUDNESS_TARGET", "The mix has no measurable loudness: only its ceiling was kept."))
+    for file in delivered:
+        if not file.held:
+            peak = file.report.true_peak_dbtp
+            warnings.append(
+                Warning("CEILING_MISSED", f"{file.report.name} reads {peak:.2f} dBTP after {file.report.encodes} encodes.")
+            )
+    return tuple(warnings)

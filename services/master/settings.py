@@ -1,0 +1,259 @@
+"""What a master is asked for, decided and told: dataclasses whose fields are called like those of the wire contract."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from outboard.audio.analysis import Analysis
+from outboard.errors import InvalidInput, Violation
+
+INTENTS = ("streaming", "loud", "reference", "custom")
+ENGINES = ("", "chain", "matchering", "passthrough")
+_SAMPLE_RATES_HERTZ = (44100, 48000, 88200, 96000)
+_MP3_RATES_HERTZ = (44100, 48000)
+_MP3_BITRATES_KBPS = (128, 160, 192, 224, 256, 320)
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class DeliverableSpec:
+    """A file to render: name without extension; `bit_depth` is for wav and flac, `bitrate_kbps` for mp3."""
+
+    name: str = "master"
+    container: str = "wav"
+    sample_rate_hertz: int = 48000
+    bit_depth: str = "24"
+    bitrate_kbps: int = 320
+
+    @property
+    def file_name(self) -> str:
+        """Name with extension."""
+        return f"{self.name}.{self.container}"
+
+
+@dataclass(frozen=True)
+class MasterSettings:
+    """What the caller asks for; None means that the planner decides."""
+
+    engine: str = ""
+    intent: str = "streaming"
+    target_lufs: float | None = None
+    ceiling_dbtp: float | None = None
+    intensity: float = 100.0
+    deliverables: tuple[DeliverableSpec, ...] = ()
+    seed: int = 0
+    profile: str = ""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point of a gain curve."""
+
+    frequency_hertz: float
+    gain_db: float = 0.0
+
+
+@dataclass(frozen=True)
+class LinearPhaseEqualizer:
+    """Points by rising frequency, straight lines over log frequency between them; odd number of taps."""
+
+    points: tuple[CurvePoint, ...]
+    taps: int = 8191
+
+
+@dataclass(frozen=True)
+class Compressor:
+    """A feed-forward compressor with an RMS detector; see `outboard.audio.dynamics`."""
+
+    threshold_db: float
+    ratio: float
+    knee_db: float = 6.0
+    attack_ms: float = 10.0
+    release_ms: float = 120.0
+    makeup_db: float = 0.0
+    mix: float = 1.0
+
+
+@dataclass(frozen=True)
+class Processor:
+    """One slot of the chain in front of the limiter."""
+
+    label: str
+    kind: LinearPhaseEqualizer | Compressor
+    bypass: bool = False
+
+
+@dataclass(frozen=True)
+class Limiter:
+    """The true-peak limiter; `hold_ms` is the longest gap between two peaks that is bridged (see `outboard.audio.limiter`)."""
+
+    lookahead_ms: float = 4.0
+    release_ms: float = 60.0
+    slow_release_ms: float = 700.0
+    hold_ms: float = 20.0
+    stereo_link: float = 1.0
+
+
+@dataclass(frozen=True)
+class GuardRails:
+    """Limits that no round of the loudness loop passes."""
+
+    average_limiting_db: float = 3.0
+    side_gain: float = 1.4
+    correlation: float = 0.1
+    equalizer_db: float = 4.0
+    crest_factor_db: float | None = None
+
+
+@dataclass(frozen=True)
+class MasterPlan:
+    """All numbers of a master. `target_lufs` None: no loudness is aimed at."""
+
+    intent: str
+    engine: str
+    ceiling_dbtp: float
+    target_lufs: float | None = None
+    chain: tuple[Processor, ...] = ()
+    drive_db: float = 0.0
+    limiter: Limiter = field(default_factory=Limiter)
+    guard_rails: GuardRails = field(default_factory=GuardRails)
+    deliverables: tuple[DeliverableSpec, ...] = (DeliverableSpec(),)
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What rendered; `version` is raised whenever its sound changes."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something a person should know that did not stop the work."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ProcessorReport:
+    """What a processor did to the level, in dB."""
+
+    label: str
+    average_gain_db: float | None = None
+    extreme_gain_db: float | None = None
+
+
+@dataclass(frozen=True)
+class QualityCheck:
+    """One check on the delivered files."""
+
+    name: str
+    passed: bool
+    value: float | None
+    limit: float | None
+    unit: str
+    message: str
+
+
+@dataclass(frozen=True)
+class DeliverableReport:
+    """One delivered file, measured after decoding."""
+
+    name: str
+    spec: DeliverableSpec
+    frames: int
+    size_bytes: int
+    sha256: str
+    integrated_lufs: float | None
+    true_peak_dbtp: float | None
+    encodes: int
+
+
+@dataclass(frozen=True)
+class DeliverableFile:
+    """Where a delivered file lies."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class MasteringReport:
+    """What was done and what was measured on the result."""
+
+    engine: EngineInfo
+    plan: MasterPlan
+    before: Analysis | None
+    after: Analysis | None
+    deliverables: tuple[DeliverableReport, ...]
+    processors: tuple[ProcessorReport, ...]
+    average_limiting_db: float | None
+    maximum_limiting_db: float | None
+    renders: int
+    drive_db: float
+    target_reached: bool
+    target_missed_reason: str
+    checks: tuple[QualityCheck, ...]
+    decisions: tuple[str, ...]
+    warnings: tuple[Warning, ...]
+
+
+@dataclass(frozen=True)
+class MasterResult:
+    """The delivered files and the report on them."""
+
+    deliverables: tuple[DeliverableFile, ...]
+    report: MasteringReport
+
+
+def check_settings(settings: MasterSettings) -> None:
+    """Refuses what cannot be rendered.
+
+    Raises:
+        InvalidInput: with one violation per field; OPTIONS_CONFLICT where fields contradict each other, else INVALID_ARGUMENT.
+    """
+    wrong: list[Violation] = []
+
+    def require(holds: bool, name: str, text: str) -> None:
+        if not holds:
+            wrong.append(Violation(name, text))
+
+    require(settings.engine in ENGINES, "engine", f"{settings.engine!r} is not one of {', '.join(ENGINES[1:])}")
+    require(settings.intent in INTENTS, "intent", f"{settings.intent!r} is not one of {', '.join(INTENTS)}")
+    target, ceiling = settings.target_lufs, settings.ceiling_dbtp
+    require(target is None or -40.0 <= target <= -5.0, "target_lufs", f"{target} is outside of -40 to -5 LUFS")
+    require(ceiling is None or -20.0 <= ceiling <= 0.0, "ceiling_dbtp", f"{ceiling} is outside of -20 to 0 dBTP")
+    require(0.0 <= settings.intensity <= 100.0, "intensity", f"{settings.intensity} is outside of 0 to 100")
+    for index, spec in enumerate(settings.deliverables):
+        wrong += _spec_violations(spec, f"deliverables[{index}]")
+    names = [spec.file_name for spec in settings.deliverables]
+    require(len(set(names)) == len(names), "deliverables", "two deliverables have the same name")
+    if wrong:
+        raise InvalidInput(wrong[0].description, violations=wrong)
+    if (settings.intent == "reference") != (settings.engine == "matchering") and settings.engine == "matchering":
+        raise InvalidInput(
+            "engine matchering serves the reference intent only", field="engine", reason="OPTIONS_CONFLICT"
+        )
+
+
+def _spec_violations(spec: DeliverableSpec, path: str) -> list[Violation]:
+    wrong = []
+    if not _NAME.fullmatch(spec.name) or ".." in spec.name:
+        wrong.append(Violation(f"{path}.name", "a name has letters, digits, '-', '_' and '.' only"))
+    if spec.container not in ("wav", "flac", "mp3"):
+        wrong.append(Violation(f"{path}.container", f"{spec.container!r} is not one of wav, flac, mp3"))
+    rates = _MP3_RATES_HERTZ if spec.container == "mp3" else _SAMPLE_RATES_HERTZ
+    if spec.sample_rate_hertz not in rates:
+        wrong.append(Violation(f"{path}.sample_rate_hertz", f"{spec.sample_rate_hertz} is not one of {rates}"))
+    depths = {"wav": ("16", "24", "32f"), "flac": ("16", "24")}.get(spec.container)
+    if depths is not None and spec.bit_depth not in depths:
+        wrong.append(Violation(f"{path}.bit_depth", f"{spec.container} has no bit depth {spec.bit_depth!r}: {depths}"))
+    if spec.container == "mp3" and spec.bitrate_kbps not in _MP3_BITRATES_KBPS:
+        wrong.append(Violation(f"{path}.bitrate_kbps", f"{spec.bitrate_kbps} is not one of {_MP3_BITRATES_KBPS}"))
+    return wrong
