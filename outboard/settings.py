@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,6 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 _HOST_AND_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):(\d{1,5})$")
 
 
@@ -80,17 +78,13 @@ class StoreSettings(BaseSettings):
 
 
 class SpoolSettings(BaseSettings):
-    """Where audio waits that must be seen whole."""
+    """Where audio and rendered files wait during a call."""
 
     model_config = SettingsConfigDict(env_prefix="OUTBOARD_SPOOL_", frozen=True)
 
-    directory: Path = Field(default_factory=lambda: default_spool_directory())
-    """A folder on a disk: in one that lives in memory (tmpfs) a song would take the memory that spooling is to save."""
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the folder lives in memory, which defeats its purpose."""
-        return lives_in_memory(self.directory)
+    directory: Path | None = None
+    """A folder on a disk: in one that lives in memory (tmpfs) a song would take the memory that spooling is to save, so
+    such a one is refused. Unset: the system's folder for temporary files."""
 
 
 class TelemetrySettings(BaseSettings):
@@ -151,28 +145,3 @@ def checked_address(address: str) -> str:
     if match is None or int(match.group(2)) > 65535:
         raise ValueError(f"an address is host:port or unix:PATH, not {address!r}")
     return address
-
-
-def lives_in_memory(directory: Path) -> bool:
-    """Whether a folder, which need not exist yet, lies on a file system kept in memory. Linux only; False elsewhere."""
-    mounts = Path("/proc/self/mounts")
-    if not mounts.exists():
-        return False
-    resolved = directory.resolve()
-    best, kind = "", ""
-    for line in mounts.read_text().splitlines():
-        fields = line.split(" ")
-        point = fields[1].replace("\\040", " ")
-        inside = resolved == Path(point) or Path(point) in resolved.parents
-        if inside and len(point) >= len(best):
-            best, kind = point, fields[2]
-    return kind in _MEMORY_FILE_SYSTEMS
-
-
-def default_spool_directory() -> Path:
-    """The system's folder for temporary files, or ``/var/tmp`` where that one lives in memory."""
-    preferred = Path(tempfile.gettempdir())
-    if not lives_in_memory(preferred):
-        return preferred
-    fallback = Path("/var/tmp")
-    return fallback if os.access(fallback, os.W_OK) else preferred

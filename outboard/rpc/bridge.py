@@ -16,10 +16,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Generic, TypeVar
-
-import grpc
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from typing import Generic, TypeVar
 
 from outboard.errors import Cancelled, ResourceExhausted
 from outboard.rpc.pipe import Ended, Pipe
@@ -147,10 +145,9 @@ class Bridge:
         self,
         work: Work[Request, Response],
         request_iterator: AsyncIterator[Request],
-        context: grpc.aio.ServicerContext[Any, Any],
         progress_message: Callable[[float], Response],
-    ) -> None:
-        """Serve one call: do ``work`` on its requests and write its responses.
+    ) -> AsyncGenerator[Response, None]:
+        """Serve one call: do ``work`` on its requests and yield its responses. Close it, and the worker stops.
 
         Raises:
             ResourceExhausted: more calls than may wait are there already; it says when to try again.
@@ -168,7 +165,7 @@ class Bridge:
         try:
             with contextlib.suppress(Ended):
                 while True:
-                    await context.write(await outbox.get_async())
+                    yield await outbox.get_async()
             await asyncio.shield(outcome)
         finally:
             call.cancel()

@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection
 from outboard import telemetry
 from outboard.rpc.guard import CallGuard
 from outboard.rpc.health import NOT_SERVING, SERVING, HealthServicer
+from outboard.rpc.scratch import remove_abandoned
 from outboard.settings import ServerSettings, Settings, checked_address
 
 Register = Callable[[grpc.aio.Server], None]
@@ -166,8 +167,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return. The address goes to standard output and to the log."""
     telemetry.configure(service_name, settings.telemetry)
-    if settings.spool.in_memory:
-        _log.warning("the spool folder lives in memory: long songs will take it", extra={"folder": "spool"})
+    remove_abandoned(settings.spool.directory)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

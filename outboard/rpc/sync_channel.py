@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -13,11 +12,16 @@ from outboard.rpc.channel import UNARY_SECONDS, channel_options
 from outboard.rpc.tenant import METADATA_KEY, current_tenant
 from outboard.settings import ServerSettings, checked_address
 
-_FIELDS = ("method", "timeout", "metadata", "credentials", "wait_for_ready", "compression")
 
+class _Details(NamedTuple):
+    """What grpc.ClientCallDetails describes; grpc reads the attributes only."""
 
-class _Details(collections.namedtuple("_Details", _FIELDS), grpc.ClientCallDetails):  # type: ignore[misc]
-    """Details of a call, as grpc's interceptors want them."""
+    method: str
+    timeout: float | None
+    metadata: list[tuple[str, str]]
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
 
 
 class _Caller(
