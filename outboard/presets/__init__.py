@@ -1,0 +1,166 @@
+"""Sound profiles: named sets of numbers for console and master, as TOML files that inherit from each other.
+
+A profile is resolved once, when a job is created; stages receive its numbers and never its name. A file of one's own
+looks like those beside this module:
+
+    extends = "balanced"           # a profile's name, or a file relative to this one
+    description = "One sentence."
+
+    [mix.vocals]
+    presence_db = 2.0              # key "mix.vocals.presence_db"
+
+What a file does not set comes from what it extends (from "balanced" where it extends nothing).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from outboard.errors import InvalidInput, NotFound, Violation
+from outboard.presets.keys import KEYS, Key
+
+__all__ = ["KEYS", "Key", "Preset", "load", "names", "with_values"]
+
+BASE_NAME = "balanced"
+_FOLDER = Path(__file__).parent
+_MAX_FILE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A resolved profile.
+
+    Attributes:
+        name: of the profile, for reports.
+        values: every key of `KEYS` with its number, in their order.
+        description: one sentence for a person.
+    """
+
+    name: str
+    values: dict[str, float] = field(hash=False)
+    description: str = ""
+
+    def __getitem__(self, key: str) -> float:
+        return self.values[key]
+
+
+@dataclass(frozen=True)
+class _File:
+    """One parsed file: what it sets itself, and what it builds on."""
+
+    values: dict[str, float]
+    extends: str | None
+    description: str
+
+
+def names() -> tuple[str, ...]:
+    """Profiles that come with Outboard, the base first."""
+    rest = sorted(path.stem for path in _FOLDER.glob("*.toml") if path.stem != BASE_NAME)
+    return (BASE_NAME, *rest)
+
+
+def load(name_or_path: str) -> Preset:
+    """A profile by name, or from a file of one's own (anything that ends in ``.toml``).
+
+    Raises:
+        NotFound: PRESET_UNKNOWN: no profile of that name (the nearest is suggested), or no such file.
+        InvalidInput: PRESET_INVALID: not TOML, an unknown key (the nearest is suggested), a value out of range or no
+            number, or an ``extends`` that comes back to itself.
+    """
+    layers: list[_File] = []
+    chain: list[Path] = []
+    path = _locate(name_or_path, None)
+    while True:
+        if path in chain:
+            circle = " -> ".join(p.stem for p in [*chain[chain.index(path) :], path])
+            raise _invalid(f"extends runs in a circle: {circle}", "extends")
+        chain.append(path)
+        layers.append(_read(path))
+        parent = layers[-1].extends
+        if parent is None:
+            if path == _FOLDER / f"{BASE_NAME}.toml":
+                break
+            parent = BASE_NAME
+        path = _locate(parent, path.parent)
+    values: dict[str, float] = {}
+    for layer in reversed(layers):
+        values.update(layer.values)
+    return Preset(chain[0].stem, {key: values[key] for key in KEYS}, layers[0].description)
+
+
+def with_values(name: str, values: Mapping[str, float]) -> Preset:
+    """A profile from numbers that came over the wire: checked, and completed from the base where keys are missing.
+
+    Raises:
+        InvalidInput: PRESET_INVALID: an unknown key or a value out of range.
+    """
+    violations = [v for key, value in values.items() if (v := _violation(key, value)) is not None]
+    if violations:
+        raise InvalidInput(violations[0].description, reason="PRESET_INVALID", violations=violations)
+    base = load(BASE_NAME).values
+    return Preset(name or BASE_NAME, {key: float(values.get(key, base[key])) for key in KEYS})
+
+
+def _locate(name_or_path: str, beside: Path | None) -> Path:
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        path = path if path.is_absolute() or beside is None else beside / path
+        if not path.is_file():
+            raise NotFound(f"there is no preset file {path.name!r}", reason="PRESET_UNKNOWN", field="preset")
+        return path.resolve()
+    if name_or_path not in names():
+        hint = _nearest(name_or_path, names())
+        raise NotFound(f"there is no preset {name_or_path!r}{hint}", reason="PRESET_UNKNOWN", field="preset")
+    return _FOLDER / f"{name_or_path}.toml"
+
+
+def _read(path: Path) -> _File:
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise _invalid(f"{path.name} is larger than {_MAX_FILE_BYTES // 1024} KiB: that is no preset", "preset")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _invalid(f"{path.name} is no TOML: {error}", "preset") from error
+    extends, description = content.pop("extends", None), content.pop("description", "")
+    if not (extends is None or isinstance(extends, str)) or not isinstance(description, str):
+        raise _invalid(f"{path.name}: extends and description must be strings", "extends")
+    flat = dict(_flatten(content, ""))
+    violations = [v for key, value in flat.items() if (v := _violation(key, value)) is not None]
+    if violations:
+        raise InvalidInput(f"{path.name}: {violations[0].description}", reason="PRESET_INVALID", violations=violations)
+    return _File({key: float(value) for key, value in flat.items()}, extends, description)
+
+
+def _flatten(table: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _violation(key: str, value: object) -> Violation | None:
+    """What is wrong with one entry, if anything."""
+    if key not in KEYS:
+        return Violation(key, f"unknown key {key!r}{_nearest(key, KEYS)}")
+    known = KEYS[key]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Violation(key, f"{key} must be a number, not {value!r}")
+    if not known.low <= value <= known.high:  # a NaN is not in range either
+        unit = f" {known.unit}" if known.unit else ""
+        return Violation(key, f"{key} is {value:g}, must be {known.low:g} to {known.high:g}{unit}")
+    return None
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _invalid(message: str, path: str) -> InvalidInput:
+    return InvalidInput(message, reason="PRESET_INVALID", field=path)

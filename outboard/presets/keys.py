@@ -1,0 +1,74 @@
+"""Every number that a sound profile may set: its unit, its range, its meaning. `balanced.toml` gives each its value.
+
+Keys are dotted like the tables of the TOML files. The console reads `mix.*`, the master reads `master.*`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ROLES = (
+    "kick", "snare", "hats", "drums", "bass", "lead_vocal", "backing_vocal",
+    "keys", "guitar", "synth", "pad", "fx", "other",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a number means and where it may lie (both ends included)."""
+
+    unit: str
+    low: float
+    high: float
+    meaning: str
+
+
+_MIX = {
+    "mix.working_level_lufs": Key("LUFS", -30, -12, "loudness to which the lead of supplied stems is staged"),
+    "mix.balance_tolerance_db": Key("dB", 0, 20, "how far a separated stem may be from its role's level untouched"),
+    "mix.mud_tolerance": Key("index", 0, 1, "mud index up to which the low middle is left alone"),
+    "mix.mud_cut_db": Key("dB", 0, 4, "deepest cut of the low middle, at full mud"),
+    "mix.mud_hertz": Key("Hz", 150, 600, "centre of the low-middle cut"),
+    "mix.mud_q": Key("", 0.3, 4, "quality factor of the low-middle cut"),
+    "mix.width_limit_db": Key("dB", -20, 3, "side over mid of a band from which the sides are too loud"),
+    "mix.width_low_limit_db": Key("dB", -20, 3, "the same for the lowest bands, around 150 Hz"),
+    "mix.lean_tolerance": Key("", 0, 1, "share of the mid that a band may lean to one edge"),
+    "mix.recentre": Key("", 0, 1, "how much of a lean beyond the tolerance is taken out"),
+    "mix.mono_below_hertz": Key("Hz", 0, 200, "below this kick and bass are mono"),
+    "mix.flat_tolerance": Key("index", 0, 1, "flat-dynamics index up to which nothing is expanded"),
+    "mix.expansion_ratio": Key(":1", 0.5, 1, "upward expansion of the mix at full flatness; 1 is none"),
+    "mix.expansion_range_db": Key("dB", 0, 6, "furthest gain of the expansion"),
+    "mix.attack_db": Key("dB", 0, 6, "lift of drum onsets at full flatness"),
+    "mix.air_below_hertz": Key("Hz", 8000, 20000, "a spectrum that ends below this is extended"),
+    "mix.air_gain_db": Key("dB", -24, 6, "level of the extension against what it is copied from"),
+    "mix.air_slope_db_per_octave": Key("dB/oct", -48, 0, "fall of the extension with frequency"),
+}
+_STRIPS = {
+    "mix.vocals.high_pass_hertz": Key("Hz", 20, 300, "corner of the voices' high-pass"),
+    "mix.vocals.presence_hertz": Key("Hz", 2000, 8000, "centre of the voices' presence"),
+    "mix.vocals.presence_db": Key("dB", 0, 4, "most presence that a dull voice is given"),
+    "mix.vocals.presence_tolerance_db": Key("dB", 0, 20, "how dull a voice may be without being helped"),
+    "mix.other.high_pass_hertz": Key("Hz", 20, 300, "corner of the high-pass of instruments that are not low"),
+    "mix.drums.crest_db": Key("dB", 6, 30, "crest factor of drums above which they are compressed"),
+    "mix.drums.ratio": Key(":1", 1, 8, "compression of drums"),
+    "mix.drums.attack_ms": Key("ms", 0.1, 100, "attack of the drum compressor"),
+    "mix.drums.release_ms": Key("ms", 10, 1000, "release of the drum compressor"),
+}
+_LEVELS = {
+    f"mix.level.{role}_db": Key("dB", -30, 12, f"loudness of {role.replace('_', ' ')} against the lead vocal")
+    for role in ROLES
+}
+_MASTER = {
+    "master.tolerance_db": Key("dB", 0, 20, "deviation of a band from its target that is taste, not fault"),
+    "master.correction": Key("", 0, 1, "share of a deviation beyond the tolerance that is taken back"),
+    "master.equalizer_limit_db": Key("dB", 0, 4, "furthest gain of the equaliser"),
+    "master.sub_boost_limit_db": Key("dB", 0, 4, "furthest lift below 60 Hz"),
+    "master.air_boost_limit_db": Key("dB", 0, 4, "furthest lift above 6 kHz"),
+    "master.mud_cut_db": Key("dB", 0, 4, "cut of the low middle at full mud"),
+    "master.shimmer_cut_db": Key("dB", 0, 4, "cut around 9.5 kHz at full shimmer"),
+    "master.index_tolerance": Key("index", 0, 1, "pathology index up to which nothing is cut"),
+    "master.compressor_ratio": Key(":1", 1, 4, "ratio of the gentle compression"),
+    "master.lively_crest_db": Key("dB", 6, 30, "crest factor from which there are dynamics to spend"),
+    "master.lively_range_lu": Key("LU", 0, 30, "loudness range above which a song is evened out a little"),
+}
+KEYS: dict[str, Key] = {**_MIX, **_STRIPS, **_LEVELS, **_MASTER}
