@@ -2,6 +2,7 @@
 
 from outboard.audio.files.decode import DecodedFile, DecodeLimits, DecodeWarning, decode
 from outboard.audio.files.downmix import to_stereo
+from outboard.audio.files.encode import EncodedFile, FileSpec, encode, recut
 from outboard.audio.files.tags import Cover, Tags
 
 __all__ = [
@@ -9,7 +10,11 @@ __all__ = [
     "DecodeLimits",
     "DecodeWarning",
     "DecodedFile",
+    "EncodedFile",
+    "FileSpec",
     "Tags",
     "decode",
+    "encode",
+    "recut",
     "to_stereo",
 ]

@@ -37,7 +37,7 @@ BATCH_BYTES = 1 << 18
 TAIL_FRAMES = 16384
 """Frames kept back until the end is known: more than the padding that any of the codecs leaves."""
 
-MAX_COVER_BYTES = 16 << 20
+MAX_COVER_BYTES = 15 << 20  # a FLAC picture block cannot hold more than 16 MiB
 MAX_TAGS = 128
 MAX_TAG_CHARACTERS = 16384
 MAX_SILENT_FRAMES = 65536
