@@ -54,6 +54,7 @@ class Analysis(_message.Message):
     MEAN_FIELD_NUMBER: _builtins.int
     DEVIATION_FIELD_NUMBER: _builtins.int
     NOISE_FLOOR_DBFS_FIELD_NUMBER: _builtins.int
+    STEREO_BANDS_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Length in frames."""
     sample_rate_hertz: _builtins.int
@@ -118,6 +119,10 @@ class Analysis(_message.Message):
     def dc_offset(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Mean of each channel, as a fraction of full scale."""
 
+    @_builtins.property
+    def stereo_bands(self) -> _containers.RepeatedCompositeFieldContainer[Global___StereoBand]:
+        """Width and place by thirds of an octave, from 150 Hz."""
+
     def __init__(
         self,
         *,
@@ -151,10 +156,11 @@ class Analysis(_message.Message):
         mean: _builtins.float | None = ...,
         deviation: _builtins.float | None = ...,
         noise_floor_dbfs: _builtins.float | None = ...,
+        stereo_bands: _abc.Iterable[Global___StereoBand] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_correlation", b"_correlation", "_crest_factor_db", b"_crest_factor_db", "_deviation", b"_deviation", "_flat_dynamics_index", b"_flat_dynamics_index", "_hard_panning_index", b"_hard_panning_index", "_integrated_lufs", b"_integrated_lufs", "_key_confidence", b"_key_confidence", "_loudness_range_lu", b"_loudness_range_lu", "_low_correlation", b"_low_correlation", "_max_momentary_lufs", b"_max_momentary_lufs", "_max_short_term_lufs", b"_max_short_term_lufs", "_mean", b"_mean", "_mid_side_ratio_db", b"_mid_side_ratio_db", "_mud_index", b"_mud_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_rms_dbfs", b"_rms_dbfs", "_sample_peak_dbfs", b"_sample_peak_dbfs", "_shimmer_index", b"_shimmer_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "_tempo_bpm", b"_tempo_bpm", "_true_peak_dbtp", b"_true_peak_dbtp", "_width", b"_width", "bandwidth_hertz", b"bandwidth_hertz", "correlation", b"correlation", "crest_factor_db", b"crest_factor_db", "deviation", b"deviation", "flat_dynamics_index", b"flat_dynamics_index", "hard_panning_index", b"hard_panning_index", "integrated_lufs", b"integrated_lufs", "key_confidence", b"key_confidence", "loudness_range_lu", b"loudness_range_lu", "low_correlation", b"low_correlation", "max_momentary_lufs", b"max_momentary_lufs", "max_short_term_lufs", b"max_short_term_lufs", "mean", b"mean", "mid_side_ratio_db", b"mid_side_ratio_db", "mud_index", b"mud_index", "noise_floor_dbfs", b"noise_floor_dbfs", "rms_dbfs", b"rms_dbfs", "sample_peak_dbfs", b"sample_peak_dbfs", "shimmer_index", b"shimmer_index", "spectral_hole_ratio", b"spectral_hole_ratio", "tempo_bpm", b"tempo_bpm", "true_peak_dbtp", b"true_peak_dbtp", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_correlation", b"_correlation", "_crest_factor_db", b"_crest_factor_db", "_deviation", b"_deviation", "_flat_dynamics_index", b"_flat_dynamics_index", "_hard_panning_index", b"_hard_panning_index", "_integrated_lufs", b"_integrated_lufs", "_key_confidence", b"_key_confidence", "_loudness_range_lu", b"_loudness_range_lu", "_low_correlation", b"_low_correlation", "_max_momentary_lufs", b"_max_momentary_lufs", "_max_short_term_lufs", b"_max_short_term_lufs", "_mean", b"_mean", "_mid_side_ratio_db", b"_mid_side_ratio_db", "_mud_index", b"_mud_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_rms_dbfs", b"_rms_dbfs", "_sample_peak_dbfs", b"_sample_peak_dbfs", "_shimmer_index", b"_shimmer_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "_tempo_bpm", b"_tempo_bpm", "_true_peak_dbtp", b"_true_peak_dbtp", "_width", b"_width", "band_levels", b"band_levels", "bandwidth_hertz", b"bandwidth_hertz", "channels", b"channels", "clipped_samples", b"clipped_samples", "correlation", b"correlation", "crest_factor_db", b"crest_factor_db", "dc_offset", b"dc_offset", "deviation", b"deviation", "flat_dynamics_index", b"flat_dynamics_index", "frames", b"frames", "hard_panning_index", b"hard_panning_index", "integrated_lufs", b"integrated_lufs", "key", b"key", "key_confidence", b"key_confidence", "loudness_range_lu", b"loudness_range_lu", "low_correlation", b"low_correlation", "max_momentary_lufs", b"max_momentary_lufs", "max_short_term_lufs", b"max_short_term_lufs", "mean", b"mean", "mid_side_ratio_db", b"mid_side_ratio_db", "mud_index", b"mud_index", "noise_floor_dbfs", b"noise_floor_dbfs", "rms_dbfs", b"rms_dbfs", "sample_peak_dbfs", b"sample_peak_dbfs", "sample_rate_hertz", b"sample_rate_hertz", "shimmer_index", b"shimmer_index", "spectral_hole_ratio", b"spectral_hole_ratio", "tempo_bpm", b"tempo_bpm", "true_peak_dbtp", b"true_peak_dbtp", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_correlation", b"_correlation", "_crest_factor_db", b"_crest_factor_db", "_deviation", b"_deviation", "_flat_dynamics_index", b"_flat_dynamics_index", "_hard_panning_index", b"_hard_panning_index", "_integrated_lufs", b"_integrated_lufs", "_key_confidence", b"_key_confidence", "_loudness_range_lu", b"_loudness_range_lu", "_low_correlation", b"_low_correlation", "_max_momentary_lufs", b"_max_momentary_lufs", "_max_short_term_lufs", b"_max_short_term_lufs", "_mean", b"_mean", "_mid_side_ratio_db", b"_mid_side_ratio_db", "_mud_index", b"_mud_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_rms_dbfs", b"_rms_dbfs", "_sample_peak_dbfs", b"_sample_peak_dbfs", "_shimmer_index", b"_shimmer_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "_tempo_bpm", b"_tempo_bpm", "_true_peak_dbtp", b"_true_peak_dbtp", "_width", b"_width", "band_levels", b"band_levels", "bandwidth_hertz", b"bandwidth_hertz", "channels", b"channels", "clipped_samples", b"clipped_samples", "correlation", b"correlation", "crest_factor_db", b"crest_factor_db", "dc_offset", b"dc_offset", "deviation", b"deviation", "flat_dynamics_index", b"flat_dynamics_index", "frames", b"frames", "hard_panning_index", b"hard_panning_index", "integrated_lufs", b"integrated_lufs", "key", b"key", "key_confidence", b"key_confidence", "loudness_range_lu", b"loudness_range_lu", "low_correlation", b"low_correlation", "max_momentary_lufs", b"max_momentary_lufs", "max_short_term_lufs", b"max_short_term_lufs", "mean", b"mean", "mid_side_ratio_db", b"mid_side_ratio_db", "mud_index", b"mud_index", "noise_floor_dbfs", b"noise_floor_dbfs", "rms_dbfs", b"rms_dbfs", "sample_peak_dbfs", b"sample_peak_dbfs", "sample_rate_hertz", b"sample_rate_hertz", "shimmer_index", b"shimmer_index", "spectral_hole_ratio", b"spectral_hole_ratio", "stereo_bands", b"stereo_bands", "tempo_bpm", b"tempo_bpm", "true_peak_dbtp", b"true_peak_dbtp", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bandwidth_hertz: _TypeAlias = _typing.Literal["bandwidth_hertz"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_hertz: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz"]  # noqa: Y015
@@ -250,6 +256,40 @@ class Analysis(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
 
 Global___Analysis: _TypeAlias = Analysis  # noqa: Y015
+
+@_typing.final
+class StereoBand(_message.Message):
+    """Width and place of one band."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_HERTZ_FIELD_NUMBER: _builtins.int
+    HIGH_HERTZ_FIELD_NUMBER: _builtins.int
+    MID_SIDE_RATIO_DB_FIELD_NUMBER: _builtins.int
+    LEAN_FIELD_NUMBER: _builtins.int
+    low_hertz: _builtins.float
+    """Lower edge in hertz."""
+    high_hertz: _builtins.float
+    """Upper edge in hertz."""
+    mid_side_ratio_db: _builtins.float
+    """Energy of the side over the mid signal in dB."""
+    lean: _builtins.float
+    """How far the band leans to one edge: -1 right only, 0 in the middle, 1 left only."""
+    def __init__(
+        self,
+        *,
+        low_hertz: _builtins.float = ...,
+        high_hertz: _builtins.float = ...,
+        mid_side_ratio_db: _builtins.float = ...,
+        lean: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_hertz", b"high_hertz", "lean", b"lean", "low_hertz", b"low_hertz", "mid_side_ratio_db", b"mid_side_ratio_db"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StereoBand: _TypeAlias = StereoBand  # noqa: Y015
 
 @_typing.final
 class BandLevel(_message.Message):

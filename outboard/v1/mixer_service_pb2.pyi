@@ -261,8 +261,11 @@ class MixPlan(_message.Message):
     MASTER_CHAIN_FIELD_NUMBER: _builtins.int
     TRIM_DB_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    PEAK_TARGET_DBFS_FIELD_NUMBER: _builtins.int
     trim_db: _builtins.float
     """Gain of the sum in dB."""
+    peak_target_dbfs: _builtins.float
+    """Highest sample in dBFS, met by turning the finished mix down; unset: left as it comes out."""
     @_builtins.property
     def strips(self) -> _containers.RepeatedCompositeFieldContainer[Global___Strip]:
         """One channel per stem."""
@@ -287,12 +290,15 @@ class MixPlan(_message.Message):
         master_chain: _abc.Iterable[_processor_pb2.Processor] | None = ...,
         trim_db: _builtins.float = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        peak_target_dbfs: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_peak_target_dbfs", b"_peak_target_dbfs", "peak_target_dbfs", b"peak_target_dbfs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buses", b"buses", "master_chain", b"master_chain", "notes", b"notes", "strips", b"strips", "trim_db", b"trim_db"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_peak_target_dbfs", b"_peak_target_dbfs", "buses", b"buses", "master_chain", b"master_chain", "notes", b"notes", "peak_target_dbfs", b"peak_target_dbfs", "strips", b"strips", "trim_db", b"trim_db"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__peak_target_dbfs: _TypeAlias = _typing.Literal["peak_target_dbfs"]  # noqa: Y015
+    _WhichOneofArgType__peak_target_dbfs: _TypeAlias = _typing.Literal["_peak_target_dbfs", b"_peak_target_dbfs"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__peak_target_dbfs) -> _WhichOneofReturnType__peak_target_dbfs | None: ...
 
 Global___MixPlan: _TypeAlias = MixPlan  # noqa: Y015
 
@@ -492,10 +498,16 @@ class MixReport(_message.Message):
     SAMPLE_PEAK_DBFS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    TRIM_DB_FIELD_NUMBER: _builtins.int
+    CORRELATION_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Frames of the mix."""
     sample_peak_dbfs: _builtins.float
     """Highest sample of the mix in dBFS; unset for silence."""
+    trim_db: _builtins.float
+    """Gain of the finished mix in dB, with what met the peak target."""
+    correlation: _builtins.float
+    """Correlation of left and right of the mix, -1 to 1; unset for silence."""
     @_builtins.property
     def engine(self) -> _audio_pb2.EngineInfo:
         """The engine that ran."""
@@ -531,13 +543,20 @@ class MixReport(_message.Message):
         sample_peak_dbfs: _builtins.float | None = ...,
         warnings: _abc.Iterable[_audio_pb2.Warning] | None = ...,
         run: _audio_pb2.RunInfo | None = ...,
+        trim_db: _builtins.float = ...,
+        correlation: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sample_peak_dbfs", b"_sample_peak_dbfs", "engine", b"engine", "plan", b"plan", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "correlation", b"correlation", "engine", b"engine", "plan", b"plan", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sample_peak_dbfs", b"_sample_peak_dbfs", "buses", b"buses", "engine", b"engine", "frames", b"frames", "plan", b"plan", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "buses", b"buses", "correlation", b"correlation", "engine", b"engine", "frames", b"frames", "plan", b"plan", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "trim_db", b"trim_db", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__correlation: _TypeAlias = _typing.Literal["correlation"]  # noqa: Y015
+    _WhichOneofArgType__correlation: _TypeAlias = _typing.Literal["_correlation", b"_correlation"]  # noqa: Y015
     _WhichOneofReturnType__sample_peak_dbfs: _TypeAlias = _typing.Literal["sample_peak_dbfs"]  # noqa: Y015
     _WhichOneofArgType__sample_peak_dbfs: _TypeAlias = _typing.Literal["_sample_peak_dbfs", b"_sample_peak_dbfs"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__correlation) -> _WhichOneofReturnType__correlation | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_peak_dbfs) -> _WhichOneofReturnType__sample_peak_dbfs | None: ...
 
 Global___MixReport: _TypeAlias = MixReport  # noqa: Y015

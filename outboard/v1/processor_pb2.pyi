@@ -281,10 +281,13 @@ class Compressor(_message.Message):
     SIDECHAIN_HIGH_PASS_HERTZ_FIELD_NUMBER: _builtins.int
     SIDECHAIN_LOW_PASS_HERTZ_FIELD_NUMBER: _builtins.int
     SIDECHAIN_FIELD_NUMBER: _builtins.int
+    RMS_MS_FIELD_NUMBER: _builtins.int
+    HOLD_MS_FIELD_NUMBER: _builtins.int
+    RANGE_DB_FIELD_NUMBER: _builtins.int
     threshold_db: _builtins.float
     """Where it sets in, in dBFS."""
     ratio: _builtins.float
-    """Input over output change above the threshold, 1 to 100."""
+    """Input over output change above the threshold, 0.5 to 100; under 1 it expands upward."""
     knee_db: _builtins.float
     """Width of the soft knee in dB, 0 to 24."""
     attack_ms: _builtins.float
@@ -305,6 +308,12 @@ class Compressor(_message.Message):
     """Low-pass of the detector in hertz; unset: none."""
     sidechain: _builtins.str
     """Strip or bus that drives the detector; empty: its own signal."""
+    rms_ms: _builtins.float
+    """Averaging time constant of the RMS detector in milliseconds. Unset: 10."""
+    hold_ms: _builtins.float
+    """How long the peak detector keeps a peak, in milliseconds. Unset: 0."""
+    range_db: _builtins.float
+    """The gain never moves further than this from 0 dB. Unset: 24."""
     def __init__(
         self,
         *,
@@ -320,15 +329,30 @@ class Compressor(_message.Message):
         sidechain_high_pass_hertz: _builtins.float | None = ...,
         sidechain_low_pass_hertz: _builtins.float | None = ...,
         sidechain: _builtins.str = ...,
+        rms_ms: _builtins.float | None = ...,
+        hold_ms: _builtins.float | None = ...,
+        range_db: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sidechain_high_pass_hertz", b"_sidechain_high_pass_hertz", "_sidechain_low_pass_hertz", b"_sidechain_low_pass_hertz", "sidechain_high_pass_hertz", b"sidechain_high_pass_hertz", "sidechain_low_pass_hertz", b"sidechain_low_pass_hertz"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hold_ms", b"_hold_ms", "_range_db", b"_range_db", "_rms_ms", b"_rms_ms", "_sidechain_high_pass_hertz", b"_sidechain_high_pass_hertz", "_sidechain_low_pass_hertz", b"_sidechain_low_pass_hertz", "hold_ms", b"hold_ms", "range_db", b"range_db", "rms_ms", b"rms_ms", "sidechain_high_pass_hertz", b"sidechain_high_pass_hertz", "sidechain_low_pass_hertz", b"sidechain_low_pass_hertz"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sidechain_high_pass_hertz", b"_sidechain_high_pass_hertz", "_sidechain_low_pass_hertz", b"_sidechain_low_pass_hertz", "attack_ms", b"attack_ms", "detector", b"detector", "knee_db", b"knee_db", "lookahead_ms", b"lookahead_ms", "makeup_db", b"makeup_db", "mix", b"mix", "ratio", b"ratio", "release_ms", b"release_ms", "sidechain", b"sidechain", "sidechain_high_pass_hertz", b"sidechain_high_pass_hertz", "sidechain_low_pass_hertz", b"sidechain_low_pass_hertz", "threshold_db", b"threshold_db"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hold_ms", b"_hold_ms", "_range_db", b"_range_db", "_rms_ms", b"_rms_ms", "_sidechain_high_pass_hertz", b"_sidechain_high_pass_hertz", "_sidechain_low_pass_hertz", b"_sidechain_low_pass_hertz", "attack_ms", b"attack_ms", "detector", b"detector", "hold_ms", b"hold_ms", "knee_db", b"knee_db", "lookahead_ms", b"lookahead_ms", "makeup_db", b"makeup_db", "mix", b"mix", "range_db", b"range_db", "ratio", b"ratio", "release_ms", b"release_ms", "rms_ms", b"rms_ms", "sidechain", b"sidechain", "sidechain_high_pass_hertz", b"sidechain_high_pass_hertz", "sidechain_low_pass_hertz", b"sidechain_low_pass_hertz", "threshold_db", b"threshold_db"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__hold_ms: _TypeAlias = _typing.Literal["hold_ms"]  # noqa: Y015
+    _WhichOneofArgType__hold_ms: _TypeAlias = _typing.Literal["_hold_ms", b"_hold_ms"]  # noqa: Y015
+    _WhichOneofReturnType__range_db: _TypeAlias = _typing.Literal["range_db"]  # noqa: Y015
+    _WhichOneofArgType__range_db: _TypeAlias = _typing.Literal["_range_db", b"_range_db"]  # noqa: Y015
+    _WhichOneofReturnType__rms_ms: _TypeAlias = _typing.Literal["rms_ms"]  # noqa: Y015
+    _WhichOneofArgType__rms_ms: _TypeAlias = _typing.Literal["_rms_ms", b"_rms_ms"]  # noqa: Y015
     _WhichOneofReturnType__sidechain_high_pass_hertz: _TypeAlias = _typing.Literal["sidechain_high_pass_hertz"]  # noqa: Y015
     _WhichOneofArgType__sidechain_high_pass_hertz: _TypeAlias = _typing.Literal["_sidechain_high_pass_hertz", b"_sidechain_high_pass_hertz"]  # noqa: Y015
     _WhichOneofReturnType__sidechain_low_pass_hertz: _TypeAlias = _typing.Literal["sidechain_low_pass_hertz"]  # noqa: Y015
     _WhichOneofArgType__sidechain_low_pass_hertz: _TypeAlias = _typing.Literal["_sidechain_low_pass_hertz", b"_sidechain_low_pass_hertz"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hold_ms) -> _WhichOneofReturnType__hold_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__range_db) -> _WhichOneofReturnType__range_db | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rms_ms) -> _WhichOneofReturnType__rms_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sidechain_high_pass_hertz) -> _WhichOneofReturnType__sidechain_high_pass_hertz | None: ...
     @_typing.overload
@@ -471,24 +495,30 @@ class TransientShaper(_message.Message):
     ATTACK_DB_FIELD_NUMBER: _builtins.int
     SUSTAIN_DB_FIELD_NUMBER: _builtins.int
     ATTACK_MS_FIELD_NUMBER: _builtins.int
+    SUSTAIN_MS_FIELD_NUMBER: _builtins.int
     attack_db: _builtins.float
     """Gain of attacks in dB."""
     sustain_db: _builtins.float
     """Gain of sustain in dB."""
     attack_ms: _builtins.float
     """Length of an attack in milliseconds."""
+    sustain_ms: _builtins.float
+    """How slowly the reference of the sustain falls, in milliseconds. Unset: 200."""
     def __init__(
         self,
         *,
         attack_db: _builtins.float = ...,
         sustain_db: _builtins.float = ...,
         attack_ms: _builtins.float = ...,
+        sustain_ms: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sustain_ms", b"_sustain_ms", "sustain_ms", b"sustain_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attack_db", b"attack_db", "attack_ms", b"attack_ms", "sustain_db", b"sustain_db"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sustain_ms", b"_sustain_ms", "attack_db", b"attack_db", "attack_ms", b"attack_ms", "sustain_db", b"sustain_db", "sustain_ms", b"sustain_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__sustain_ms: _TypeAlias = _typing.Literal["sustain_ms"]  # noqa: Y015
+    _WhichOneofArgType__sustain_ms: _TypeAlias = _typing.Literal["_sustain_ms", b"_sustain_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sustain_ms) -> _WhichOneofReturnType__sustain_ms | None: ...
 
 Global___TransientShaper: _TypeAlias = TransientShaper  # noqa: Y015
 
@@ -618,6 +648,98 @@ class StereoWidth(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StereoWidth: _TypeAlias = StereoWidth  # noqa: Y015
+
+@_typing.final
+class StereoFieldBand(_message.Message):
+    """What happens to the sides within one band."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_HERTZ_FIELD_NUMBER: _builtins.int
+    HIGH_HERTZ_FIELD_NUMBER: _builtins.int
+    SIDE_GAIN_FIELD_NUMBER: _builtins.int
+    RECENTRE_FIELD_NUMBER: _builtins.int
+    low_hertz: _builtins.float
+    """Lower edge in hertz."""
+    high_hertz: _builtins.float
+    """Upper edge in hertz."""
+    side_gain: _builtins.float
+    """Factor on the side signal, 0 to 1.4."""
+    recentre: _builtins.float
+    """Share of the mid signal taken out of the side signal, -1 to 1: centres a band that leans to one edge."""
+    def __init__(
+        self,
+        *,
+        low_hertz: _builtins.float = ...,
+        high_hertz: _builtins.float = ...,
+        side_gain: _builtins.float = ...,
+        recentre: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_hertz", b"high_hertz", "low_hertz", b"low_hertz", "recentre", b"recentre", "side_gain", b"side_gain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StereoFieldBand: _TypeAlias = StereoFieldBand  # noqa: Y015
+
+@_typing.final
+class StereoField(_message.Message):
+    """Width and centre band by band, linear-phase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def bands(self) -> _containers.RepeatedCompositeFieldContainer[Global___StereoFieldBand]:
+        """Bands; outside of them nothing changes."""
+
+    def __init__(
+        self,
+        *,
+        bands: _abc.Iterable[Global___StereoFieldBand] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bands", b"bands"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StereoField: _TypeAlias = StereoField  # noqa: Y015
+
+@_typing.final
+class BandExtender(_message.Message):
+    """New top for a spectrum that ends early, copied from the band below its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUTOFF_HERTZ_FIELD_NUMBER: _builtins.int
+    SHIFT_HERTZ_FIELD_NUMBER: _builtins.int
+    GAIN_DB_FIELD_NUMBER: _builtins.int
+    SLOPE_DB_PER_OCTAVE_FIELD_NUMBER: _builtins.int
+    cutoff_hertz: _builtins.float
+    """Where the spectrum ends, in hertz, at least 8000."""
+    shift_hertz: _builtins.float
+    """Width of the band that is copied, in hertz."""
+    gain_db: _builtins.float
+    """Level of the copy against its source, in dB."""
+    slope_db_per_octave: _builtins.float
+    """Fall with frequency in dB per octave, negative."""
+    def __init__(
+        self,
+        *,
+        cutoff_hertz: _builtins.float = ...,
+        shift_hertz: _builtins.float = ...,
+        gain_db: _builtins.float = ...,
+        slope_db_per_octave: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cutoff_hertz", b"cutoff_hertz", "gain_db", b"gain_db", "shift_hertz", b"shift_hertz", "slope_db_per_octave", b"slope_db_per_octave"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BandExtender: _TypeAlias = BandExtender  # noqa: Y015
 
 @_typing.final
 class Delay(_message.Message):
@@ -800,6 +922,8 @@ class Processor(_message.Message):
     REVERB_FIELD_NUMBER: _builtins.int
     CHORUS_FIELD_NUMBER: _builtins.int
     PLUGIN_FIELD_NUMBER: _builtins.int
+    STEREO_FIELD_FIELD_NUMBER: _builtins.int
+    BAND_EXTENDER_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """Label in reports, for instance "presence"."""
     bypass: _builtins.bool
@@ -856,6 +980,14 @@ class Processor(_message.Message):
     def plugin(self) -> Global___Plugin:
         """VST3 plugin."""
 
+    @_builtins.property
+    def stereo_field(self) -> Global___StereoField:
+        """Width and centre by band."""
+
+    @_builtins.property
+    def band_extender(self) -> Global___BandExtender:
+        """New top."""
+
     def __init__(
         self,
         *,
@@ -874,12 +1006,14 @@ class Processor(_message.Message):
         reverb: Global___Reverb | None = ...,
         chorus: Global___Chorus | None = ...,
         plugin: Global___Plugin | None = ...,
+        stereo_field: Global___StereoField | None = ...,
+        band_extender: Global___BandExtender | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chorus", b"chorus", "compressor", b"compressor", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "chorus", b"chorus", "compressor", b"compressor", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass", b"bypass", "chorus", b"chorus", "compressor", b"compressor", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "label", b"label", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "bypass", b"bypass", "chorus", b"chorus", "compressor", b"compressor", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "label", b"label", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["equalizer", "linear_phase_equalizer", "dynamic_equalizer", "compressor", "multiband_compressor", "expander", "transient_shaper", "saturator", "stereo_width", "delay", "reverb", "chorus", "plugin"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["equalizer", "linear_phase_equalizer", "dynamic_equalizer", "compressor", "multiband_compressor", "expander", "transient_shaper", "saturator", "stereo_width", "delay", "reverb", "chorus", "plugin", "stereo_field", "band_extender"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
