@@ -1,0 +1,166 @@
+"""What a separation engine is, the settings and the report of separation, and the engine that separates nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Audio = NDArray[np.float32]
+
+VOCALS = "vocals"
+INSTRUMENTAL = "instrumental"
+TWO_STEMS = (VOCALS, INSTRUMENTAL)
+FOUR_STEMS = (VOCALS, "drums", "bass", "other")
+FIVE_STEMS = (*FOUR_STEMS, "piano")
+SIX_STEMS = (*FIVE_STEMS, "guitar")
+STEMS_BY_COUNT: Mapping[int, tuple[str, ...]] = {2: TWO_STEMS, 4: FOUR_STEMS, 5: FIVE_STEMS, 6: SIX_STEMS}
+
+
+@dataclass(frozen=True)
+class SeparationSettings:
+    """How to separate; fields as in the message of the same name, ``None`` where the engine decides.
+
+    Attributes:
+        engine: name; empty for the best available.
+        stem_count: 2 (vocals, instrumental), 4 (vocals, drums, bass, other), 5 (plus piano) or 6 (plus guitar); unset: 4.
+        overlap: of neighbouring model windows, 0 to 0.75; engines without model windows ignore it.
+        shifts: random shifts averaged, 0 to 10; engines without model windows ignore it.
+        seed: of everything random.
+        residual: "fold" adds what the stems lack of the song to the last general stem; "raw" leaves the engine's output as it is.
+        speed: "exact", "balanced" or "fast" arithmetic, for engines that know the difference.
+    """
+
+    engine: str = ""
+    stem_count: int | None = None
+    overlap: float | None = None
+    shifts: int | None = None
+    seed: int | None = None
+    residual: str = "fold"
+    speed: str = "balanced"
+
+
+@dataclass(frozen=True)
+class SongFacts:
+    """What is known of the whole song before its first sample; ``None`` where it is not.
+
+    Attributes:
+        mean, deviation: of the mono sum, as a fraction of full scale.
+        integrated_lufs: programme loudness.
+        bandwidth_hertz: where the spectrum ends.
+    """
+
+    mean: float | None = None
+    deviation: float | None = None
+    integrated_lufs: float | None = None
+    bandwidth_hertz: float | None = None
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """One engine: its name in requests, and the integer that rises whenever its sound changes."""
+
+    name: str
+    version: int
+    backend: str = "numpy"
+    device: str = "cpu"
+    available: bool = True
+    unavailable_reason: str = ""
+    description: str = ""
+    weights_digest: str = ""
+    precision: str = ""
+
+
+@dataclass(frozen=True)
+class Warning:  # noqa: A001 - named as the message of the contract that it becomes
+    """Something a person should know that did not stop the work."""
+
+    code: str
+    message: str
+    stem: str = ""
+
+
+@dataclass(frozen=True)
+class SeparationReport:
+    """What was done; fields as in the message of the same name.
+
+    Attributes:
+        engine: the one that ran.
+        stems: names, in order.
+        frames: of every stem.
+        residual_db: the engine's residual relative to the song before folding; unset for silence or where it sums exactly.
+        confidence: 0 to 1, the mean share of the leading stem's mask over the song's energy, rescaled so that equal shares give 0; unset where
+            the engine cannot say.
+        stem_levels_db: power of each stem relative to the song's; stems that are silent are left out.
+        warnings: what a person should know.
+    """
+
+    engine: EngineInfo
+    stems: tuple[str, ...]
+    frames: int
+    residual_db: float | None = None
+    confidence: float | None = None
+    stem_levels_db: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[Warning, ...] = ()
+
+
+class Separation(Protocol):
+    """One song on its way through an engine."""
+
+    def stream(self, blocks: Iterable[Audio]) -> Iterator[dict[str, Audio]]:
+        """Stems in lockstep: every yielded dict has all stems, equally long; in all as many frames as the song.
+
+        The general stem (other, instrumental) may be left out: it is then what the others leave of the song.
+        """
+        ...
+
+    def confidence(self) -> float | None:
+        """How sure the engine was so far, 0 to 1."""
+        ...
+
+
+class Engine(Protocol):
+    """One way of separating. ``stem_counts`` says which numbers of stems it offers."""
+
+    info: EngineInfo
+    stem_counts: tuple[int, ...]
+
+    def open(
+        self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts
+    ) -> Separation:
+        """Starts a song."""
+        ...
+
+
+class PassThrough:
+    """Separates nothing: the whole song is ``other`` (or ``instrumental``). Shows what everything around an engine costs."""
+
+    info = EngineInfo("passthrough", 1, description="Separates nothing: the whole song becomes other (or instrumental).")
+    stem_counts = (2, 4)
+
+    def open(
+        self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts
+    ) -> Separation:
+        return _PassThroughSeparation(STEMS_BY_COUNT[settings.stem_count or 4])
+
+
+class _PassThroughSeparation:
+    def __init__(self, stems: tuple[str, ...]) -> None:
+        self._stems = stems
+
+    def stream(self, blocks: Iterable[Audio]) -> Iterator[dict[str, Audio]]:
+        for block in blocks:
+            stems = {name: np.zeros_like(block) for name in self._stems}
+            stems[general_stem(self._stems)] = block.copy()
+            yield stems
+
+    def confidence(self) -> float | None:
+        return None
+
+
+def general_stem(stems: tuple[str, ...]) -> str:
+    """The stem that takes what no other stem claims."""
+    return INSTRUMENTAL if INSTRUMENTAL in stems else "other"

@@ -1,0 +1,37 @@
+"""Soft masks from cues: a prior per stem and frequency, plus evidence times weight, through a softmax, so that masks sum to one.
+
+This is a log-linear posterior: each cue multiplies a stem's odds by ``exp(weight * cue)``, and the prior is the odds where no cue speaks.
+Vocals, drums, bass and other each have one weight per cue and one prior per knot of a logarithmic frequency axis; that is all there is
+to learn, and it was fitted on seeded demo songs and on mixtures of one published multitrack (see docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from services.separator.spectral.grid import Grid
+from services.separator.spectral.medians import Plane
+from services.separator.spectral.weights import CUE_WEIGHTS, PRIOR_KNOTS_HERTZ, PRIORS
+
+
+class Fusion:
+    """Masks on one grid."""
+
+    def __init__(self, grid: Grid) -> None:
+        octaves = np.log2(np.clip(grid.hertz, PRIOR_KNOTS_HERTZ[0], PRIOR_KNOTS_HERTZ[-1]))
+        knots = np.log2(PRIOR_KNOTS_HERTZ)
+        self._prior = np.stack([np.interp(octaves, knots, prior) for prior in PRIORS.values()]).astype(np.float32)
+        self._weights = np.array(list(CUE_WEIGHTS.values()), dtype=np.float32)
+
+    def masks(self, cues: Plane) -> Plane:
+        """Masks of vocals, drums, bass and other.
+
+        Args:
+            cues: (steps, bins, cues).
+
+        Returns:
+            (stems, steps, bins), in 0..1, summing to one.
+        """
+        odds = np.moveaxis(cues @ self._weights.T, -1, 0) + self._prior[:, None]
+        odds = np.exp(odds - np.max(odds, axis=0))
+        return np.asarray(odds / np.sum(odds, axis=0), dtype=np.float32)
