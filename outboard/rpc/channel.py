@@ -17,6 +17,7 @@ import grpc
 
 from outboard.rpc import tracing
 from outboard.rpc.errors import from_rpc_error
+from outboard.rpc.first_status import answered_with_first_status, with_first_status
 from outboard.rpc.tenant import METADATA_KEY, current_tenant
 from outboard.settings import ServerSettings, checked_address
 from outboard.v1 import (
@@ -128,7 +129,7 @@ class _StreamUnary(_Caller, grpc.aio.StreamUnaryClientInterceptor):  # type: ign
         details, span = self.prepare(client_call_details, streaming=True)
         call = await continuation(details, request_iterator)
         tracing.end_with_call(span, call)
-        return call
+        return await answered_with_first_status(call)
 
 
 class _StreamStream(_Caller, grpc.aio.StreamStreamClientInterceptor):  # type: ignore[type-arg]
@@ -136,7 +137,7 @@ class _StreamStream(_Caller, grpc.aio.StreamStreamClientInterceptor):  # type: i
         details, span = self.prepare(client_call_details, streaming=True)
         call = await continuation(details, request_iterator)
         tracing.end_with_call(span, call)
-        return call
+        return with_first_status(call)
 
 
 def aio_channel(
