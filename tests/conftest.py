@@ -27,8 +27,8 @@ def test_data() -> Path:
 @pytest.fixture(scope="session")
 def mesh_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A client of a whole mesh of this machine, on a store of its own."""
-    from outboard import local
     from outboard.client import Client
+    from outboard.local import local_mesh
 
-    with local.mesh(tmp_path_factory.mktemp("store")) as address, Client(address) as client:
+    with local_mesh(tmp_path_factory.mktemp("store")) as mesh, Client(mesh.address) as client:
         yield client

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from outboard.client import Client
+
 from outboard.audio.analysis import Analysis, analyze
 from outboard.audio.files import decode
-from outboard.audio.spool import Spool
-from outboard.client import Client
 from outboard.v1 import job_service_pb2, master_service_pb2
 
 SONGS = (
@@ -34,9 +34,8 @@ class Delivered:
 
 def measure(path: Path) -> Analysis:
     """All measurements of a file at its own rate."""
-    with Spool(2, path.parent) as spool:
-        info = decode(path, spool=spool, sample_rate_hertz=None)
-        return analyze(spool.array, info.sample_rate_hertz)
+    with decode(path, sample_rate_hertz=None) as decoded:
+        return analyze(decoded.array, decoded.sample_rate_hertz)
 
 
 def deliver(client: Client, song: Path, folder: Path, spec: master_service_pb2.DeliverableSpec) -> Delivered:

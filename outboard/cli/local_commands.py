@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import signal
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +11,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from outboard import errors, local, presets as sound_profiles
+from outboard import errors
+from outboard import presets as sound_profiles
 from outboard.audio.analysis import analyze as measure
 from outboard.audio.files import decode
-from outboard.audio.spool import Spool
 from outboard.cli import output
 from outboard.cli.pipeline import AsJson, Song
+from outboard.local import local_mesh
 from outboard.models import registry
 from outboard.rpc.convert import to_message
 from outboard.v1 import analysis_pb2
@@ -25,9 +27,10 @@ def analyze(file: Song, as_json: AsJson = False) -> None:
     """Measures a file: loudness, peaks, spectrum, stereo, tempo, key, and the faults of generated music."""
     if not file.is_file():
         raise errors.InvalidInput(f"{file.name!r} is not a file", field="file")
-    with tempfile.TemporaryDirectory(prefix="outboard-") as folder, Spool(directory=Path(folder)) as spool:
-        decoded = decode(file, spool=spool, sample_rate_hertz=None)
-        analysis = measure(spool.array, decoded.sample_rate_hertz)
+    with decode(file, sample_rate_hertz=None, field="file") as decoded:
+        analysis = measure(decoded.array, decoded.sample_rate_hertz)
+    for warning in decoded.warnings:
+        output.notices.print(f"[yellow]{warning.code}[/] {warning.message}", highlight=False)
     message = to_message(analysis, analysis_pb2.Analysis)
     if as_json:
         output.print_json(message)
@@ -39,7 +42,12 @@ def serve(
     listen: Annotated[str, typer.Option(help="host:port or unix:path")] = "127.0.0.1:8460",
 ) -> None:
     """Serves the job API of this machine until it is told to stop (SIGTERM or Ctrl-C)."""
-    local.serve(listen)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with local_mesh(listen=listen, notify=output.notices.print) as mesh:
+        output.notices.print(f"serving on {mesh.address}; Ctrl-C stops", highlight=False)
+        stop.wait()
 
 
 models = typer.Typer(help="Neural models.", no_args_is_help=True)
@@ -81,7 +89,7 @@ def show_preset(name: str, as_json: AsJson = False) -> None:
     table = Table("key", "value", "unit", "range", "meaning")
     for key, value in preset.values.items():
         fact = sound_profiles.KEYS[key]
-        table.add_row(key, f"{value:g}", fact.unit, f"{fact.low:g} to {fact.high:g}", fact.meaning)
+        table.add_row(key, f"{value:g}", fact.unit, f"{fact.minimum:g} to {fact.maximum:g}", fact.meaning)
     output.console.print(table)
 
 

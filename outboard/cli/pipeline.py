@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from outboard import errors, local
+from outboard import errors
 from outboard.cli import output
 from outboard.cli.demo import write_demo_song
 from outboard.client import Client
+from outboard.local import local_mesh
 from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2, mixer_service_pb2, separator_service_pb2
 
 
@@ -43,21 +44,24 @@ class Depth(StrEnum):
 
 
 Song = Annotated[Path, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)]
-OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="folder that receives the files", show_default=False)]
+OutputFolder = Annotated[
+    Path, typer.Option("--output", "-o", help="folder that receives the files", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, no progress")]
 Server = Annotated[
-    str | None, typer.Option(help="a running server (host:port or unix:path) instead of this machine", envvar="OUTBOARD_SERVER")
+    str | None,
+    typer.Option(help="a running server (host:port or unix:path) instead of this machine", envvar="OUTBOARD_SERVER"),
 ]
 
 
 @contextmanager
 def connect(server: str | None) -> Iterator[Client]:
-    """A client of the given server, or of the mesh of this machine, which is started when nobody serves the store yet."""
+    """A client of the given server, or of the mesh of this machine, started when nobody serves it yet."""
     if server:
         with Client(server) as client:
             yield client
         return
-    with local.mesh() as address, Client(address) as client:
+    with local_mesh() as mesh, Client(mesh.address) as client:
         yield client
 
 
@@ -123,7 +127,9 @@ def _run(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: boo
 
 
 def master(
-    song: Annotated[Path | None, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)] = None,
+    song: Annotated[
+        Path | None, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)
+    ] = None,
     folder: OutputFolder = Path("out"),
     demo: Annotated[bool, typer.Option("--demo", help="a synthesised song instead of a file")] = False,
     intent: Annotated[Intent, typer.Option(help="what the master is for")] = Intent.STREAMING,
@@ -201,7 +207,9 @@ def _roles(options: list[str], stems: list[Path]) -> dict[str, int]:
         if file not in names:
             raise errors.InvalidInput(f"--role {option!r}: {file!r} is none of the stems", field="role")
         if role not in allowed:
-            raise errors.InvalidInput(f"--role {option!r}: {role!r} is no role; one of {', '.join(allowed)}", field="role")
+            raise errors.InvalidInput(
+                f"--role {option!r}: {role!r} is no role; one of {', '.join(allowed)}", field="role"
+            )
         roles[Path(file).name] = audio_pb2.Role.Value(f"ROLE_{role.upper()}")
     return roles
 
@@ -209,7 +217,9 @@ def _roles(options: list[str], stems: list[Path]) -> dict[str, int]:
 def mix(
     stems: Annotated[list[Path], typer.Argument(help="1 to 12 files", show_default=False)],
     folder: OutputFolder = Path("out"),
-    role: Annotated[list[str] | None, typer.Option(help="FILE=ROLE, for instance bd.wav=kick", show_default=False)] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="FILE=ROLE, for instance bd.wav=kick", show_default=False)
+    ] = None,
     preset: Annotated[str, typer.Option(help="sound profile: a name, or a TOML file")] = "balanced",
     bypass: Annotated[bool, typer.Option("--bypass", help="sum the stems as they are")] = False,
     server: Server = None,

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from outboard.audio.files import FileSpec, decode, encode
-from outboard.audio.spool import Spool
 from outboard.client import Client
 from outboard.v1 import master_service_pb2 as v1
 from tests.songs import SONGS, check_delivery, check_pathologies, deliver
@@ -19,11 +18,10 @@ MP3 = v1.DeliverableSpec(name="master", container=v1.CONTAINER_MP3, sample_rate_
 def excerpt(song: Path, folder: Path, start_seconds: float = 30.0, seconds: float = 20.0) -> Path:
     """A part of a song at its own rate, as a float wav."""
     path = folder / f"{song.stem}.wav"
-    with Spool(2, folder) as spool:
-        info = decode(song, spool=spool, sample_rate_hertz=None)
-        start = int(start_seconds * info.sample_rate_hertz)
-        part = spool.array[:, start : start + int(seconds * info.sample_rate_hertz)].copy()
-    encode(path, [part], info.sample_rate_hertz, FileSpec("wav", "32f"))
+    with decode(song, sample_rate_hertz=None) as decoded:
+        rate = decoded.sample_rate_hertz
+        part = decoded.array[:, int(start_seconds * rate) : int((start_seconds + seconds) * rate)].copy()
+    encode(path, [part], rate, FileSpec("wav", "32f"))
     return path
 
 
