@@ -73,10 +73,10 @@ class ObjectStore(Protocol):
         """Begins an object of any size, in bounded memory."""
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Pieces of an object from a byte offset; NOT_FOUND is raised by the call itself, not by the first piece."""
+        """Pieces of CHUNK_BYTES (the last one shorter) from a byte offset; NOT_FOUND is raised by the call itself."""
 
-    def stat(self, key: str) -> ObjectInfo | None:
-        """Facts of an object, or None."""
+    def stat(self, key: str, *, mark_used: bool = False) -> ObjectInfo | None:
+        """Facts of an object, or None. With `mark_used` it counts as used now, as reading does."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects below a whole-part prefix such as ``TENANT`` or ``TENANT/uploads``; the empty prefix lists all."""
@@ -157,10 +157,13 @@ class FolderStore:
         _mark_used(path)
         return _pieces(descriptor, offset, length)
 
-    def stat(self, key: str) -> ObjectInfo | None:
+    def stat(self, key: str, *, mark_used: bool = False) -> ObjectInfo | None:
         path = self._path(key)
         with _speaking_errors():
-            return _info(key, path)
+            info = _info(key, path)
+        if info and mark_used:
+            _mark_used(path)
+        return info
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         top = self._objects

@@ -1,8 +1,9 @@
 """Linear-phase equalisation: a symmetric FIR from a curve of gains, and its convolution with a stream.
 
-Design is by frequency sampling and windowing (Oppenheim & Schafer, Discrete-Time Signal Processing, 7.5): the wanted magnitude on a dense grid,
-with zero phase, gives an impulse response that is centred, cut to length and windowed. Symmetric taps delay every frequency equally, and the
-convolver takes that delay out, so an impulse at frame n stays centred on frame n.
+Design is by frequency sampling and windowing (Oppenheim & Schafer, Discrete-Time Signal Processing, 7.5): the wanted
+magnitude on a dense grid, with zero phase, gives an impulse response that is centred, cut to length and windowed.
+Symmetric taps delay every frequency equally, and the convolver takes that delay out, so an impulse at frame n stays
+centred on frame n.
 
 Convolution is by overlap-save with the FFT (Stockham 1966), in float64.
 """
@@ -35,11 +36,13 @@ def linear_phase_taps(
     """Taps of a linear-phase equaliser.
 
     Args:
-        frequencies_hertz: rising, above 0; gains in between run linearly over log frequency, and stay level beyond both ends.
+        frequencies_hertz: rising, above 0; gains in between run linearly over log frequency, and stay level beyond both
+            ends.
         gains_db: one gain per frequency.
         sample_rate_hertz: of the audio.
         taps: odd length.
-        null_dc: makes the gain at DC exactly 0 (for a curve that falls towards it: elsewhere this would cut a notch of a few hertz).
+        null_dc: makes the gain at DC exactly 0 (for a curve that falls towards it: elsewhere this would cut a notch of
+            a few hertz).
 
     Returns:
         (taps,) float64, symmetric.
@@ -83,8 +86,8 @@ def response_db(
 class StreamConvolver:
     """Convolves a stream with a symmetric filter, delay taken out.
 
-    The blocks that `process` returns come when they can; together they have as many frames as went in. What comes out does not depend on how
-    the stream is cut.
+    The blocks that `process` returns come when they can; together they have as many frames as went in. What comes out
+    does not depend on how the stream is cut.
 
     Args:
         taps: (n,) with n odd.

@@ -1,21 +1,25 @@
-"""A look-ahead true-peak limiter: one smooth, stereo-linked gain curve that keeps the interpolated signal under a ceiling.
+"""A look-ahead true-peak limiter: one smooth, stereo-linked gain curve that keeps the interpolated signal under a
+ceiling.
 
-The work is split in two. The *reduction curve* (dB, one value per control step of 8 frames) is made from the peak envelope; the *render* multiplies.
-The curve costs next to nothing, so a loudness loop may try many input gains before anything is rendered.
+The work is split in two. The *reduction curve* (dB, one value per control step of 8 frames) is made from the peak
+envelope; the *render* multiplies. The curve costs next to nothing, so a loudness loop may try many input gains before
+anything is rendered.
 
 How the curve is made, per control step:
 
 1. Need: how far the interpolated peak, after the input gain, stands above the ceiling.
-2. Bridging: a morphological closing (a running maximum, then a running minimum; Serra, Image Analysis and Mathematical Morphology, 1982)
-   fills gaps of up to `bridge_ms` between two needs. The half-waves of a bass note become one constant gain, which has no distortion; a lone
-   transient is left as short as it is. A fixed hold would lengthen both.
-3. Release with two time constants: a slow average of the need, which sustained limiting charges, and a fast fall back to it. So gain returns
-   quickly after a drum stroke and hardly moves under a dense passage.
-4. Look-ahead: a running maximum over `look_ahead_ms`, then a Hann-shaped average over the same length. Every average is then at least the need at
-   its centre, so the smoothing cannot break the ceiling. Nothing is delayed: the curve is computed from the envelope on both sides.
+2. Bridging: a morphological closing (a running maximum, then a running minimum; Serra, Image Analysis and Mathematical
+   Morphology, 1982) fills gaps of up to `bridge_ms` between two needs. The half-waves of a bass note become one
+   constant gain, which has no distortion; a lone transient is left as short as it is. A fixed hold would lengthen both.
+3. Release with two time constants: a slow average of the need, which sustained limiting charges, and a fast fall back
+   to it. So gain returns quickly after a drum stroke and hardly moves under a dense passage.
+4. Look-ahead: a running maximum over `look_ahead_ms`, then a Hann-shaped average over the same length. Every average is
+   then at least the need at its centre, so the smoothing cannot break the ceiling. Nothing is delayed: the curve is
+   computed from the envelope on both sides.
 
-Steps 1 to 4 bound the product of gain and interpolated peak. Interpolating the *product* differs from that by what the gain moves within the
-interpolator's reach, and other meters interpolate differently; `peak_guard` measures and mends both.
+Steps 1 to 4 bound the product of gain and interpolated peak. Interpolating the *product* differs from that by what the
+gain moves within the interpolator's reach, and other meters interpolate differently; `peak_guard` measures and mends
+both.
 """
 
 from __future__ import annotations
@@ -152,7 +156,9 @@ def render(
 def apply_reduction(
     block: NDArray[np.float32], start_frame: int, input_gain_db: float, reduction_db: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """One block of `render`: frames from `start_frame` (a multiple of `STEP_FRAMES`) times gain and curve, as a new array."""
+    """One block of `render`: frames from `start_frame` (a multiple of `STEP_FRAMES`) times gain and curve, as a new
+    array.
+    """
     first = start_frame // STEP_FRAMES - 1
     last = (start_frame + block.shape[1]) // STEP_FRAMES + 2
     index = np.clip(np.arange(first, last), 0, reduction_db.shape[1] - 1)
@@ -189,7 +195,8 @@ def _bridged_need(
     origin = 0 if bridge % 2 else -1
     wide = ndimage.maximum_filter1d(need, bridge, mode="constant", cval=0.0)
     closed: NDArray[np.float32] = ndimage.minimum_filter1d(wide, bridge, mode="constant", cval=0.0, origin=origin)
-    return np.ascontiguousarray(closed[bridge : bridge + stop - start])
+    bridged: NDArray[np.float32] = np.ascontiguousarray(closed[bridge : bridge + stop - start])
+    return bridged
 
 
 def _release_coefficients(settings: LimiterSettings, rate: int) -> tuple[float, float, float]:
@@ -204,11 +211,14 @@ def _release_coefficients(settings: LimiterSettings, rate: int) -> tuple[float, 
 
 
 def _smoothed_blocks(curve: NDArray[np.float32], length: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Blocks of the curve after a running maximum and a Hann average of odd `length`; each is at least the curve around it."""
+    """Blocks of the curve after a running maximum and a Hann average of odd `length`; each is at least the curve around
+    it.
+    """
     length += 1 - length % 2
     kernel = np.hanning(length + 2)[1:-1]
     kernel /= kernel.sum()
-    # Two steps wider than the average: a peak may lie between two steps, and the render interpolates from one to the next.
+    # Two steps wider than the average: a peak may lie between two steps, and the render interpolates from one to the
+    # next.
     reach = length + 2
     margin = reach // 2 + length // 2
     for start in range(0, curve.shape[1], _BLOCK_STEPS):
@@ -222,7 +232,7 @@ def _smoothed_blocks(curve: NDArray[np.float32], length: int) -> Iterator[tuple[
         yield start, np.maximum(smooth, 0.0).astype(np.float32)[None, :]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def _release(need: NDArray[np.float32], state: NDArray[np.float64], coefficients: tuple[float, float, float]) -> None:
     """In place: needs in dB become the held curve; state is (slow average, held)."""
     fast, charge, slow_fall = coefficients
@@ -239,7 +249,7 @@ def _release(need: NDArray[np.float32], state: NDArray[np.float64], coefficients
     state[0], state[1] = slow, held
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def _multiply(block: NDArray[np.float32], gains: NDArray[np.float64], out: NDArray[np.float32]) -> None:
     """Gains (one per step, the first belongs to the step before the block) run linearly between the steps' centres."""
     for frame in range(block.shape[1]):

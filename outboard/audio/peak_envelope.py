@@ -1,11 +1,12 @@
-"""Where a signal peaks between its samples: the highest interpolated magnitude of every control step, over all channels.
+"""Where a signal peaks between its samples: the highest interpolated magnitude of every control step, over all
+channels.
 
-A control step is `STEP_FRAMES` frames. Gains that follow peaks move far more slowly than audio, so everything that decides about gain
-works on one value per step, and only the multiplication runs at the audio's rate.
+A control step is `STEP_FRAMES` frames. Gains that follow peaks move far more slowly than audio, so everything that
+decides about gain works on one value per step, and only the multiplication runs at the audio's rate.
 
-The interpolator is the contract's second true-peak meter: a sinc at 8 times the rate under a Kaiser window, 64 taps per phase
-(Oppenheim & Schafer, Discrete-Time Signal Processing, 4.6 and 7.5). It is evaluated phase by phase on short blocks, so the 8-fold signal never
-exists as a whole.
+The interpolator is the contract's second true-peak meter: a sinc at 8 times the rate under a Kaiser window, 64 taps per
+phase (Oppenheim & Schafer, Discrete-Time Signal Processing, 4.6 and 7.5). It is evaluated phase by phase on short
+blocks, so the 8-fold signal never exists as a whole.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ OVERSAMPLING = 8
 TAPS_PER_PHASE = 64
 _KAISER_BETA = 8.0  # the contract's meter (`true_peak`): 80 dB of image rejection
 _BLOCK_FRAMES = 65536
-_INNER_FRAMES = 512  # fits the first-level cache; the inner loop runs over frames so that it can use vector instructions
+_INNER_FRAMES = (
+    512  # fits the first-level cache; the inner loop runs over frames so that it can use vector instructions
+)
 
 
 @cache
@@ -96,7 +99,7 @@ def peak_envelope(
     return spool.array
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def _accumulate_peaks(padded: NDArray[np.float32], phases: NDArray[np.float32], peaks: NDArray[np.float32]) -> None:
     channels = padded.shape[0]
     count, taps = phases.shape
@@ -108,7 +111,9 @@ def _accumulate_peaks(padded: NDArray[np.float32], phases: NDArray[np.float32], 
             size = min(_INNER_FRAMES, frames - start)
             for phase in range(count):
                 sums[:size] = np.float32(0.0)
-                for tap in range(0, taps, 4):  # four taps a pass: the running sums are loaded and stored a quarter as often
+                for tap in range(
+                    0, taps, 4
+                ):  # four taps a pass: the running sums are loaded and stored a quarter as often
                     w0, w1 = phases[phase, tap], phases[phase, tap + 1]
                     w2, w3 = phases[phase, tap + 2], phases[phase, tap + 3]
                     shifted = signal[start + tap : start + tap + size + 3]

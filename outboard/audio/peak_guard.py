@@ -1,14 +1,16 @@
-"""The last word on a ceiling: measures with all three meters of the audio contract, and dips the gain where one of them reads over.
+"""The last word on a ceiling: measures with all three meters of the audio contract, and dips the gain where one of them
+reads over.
 
-True-peak meters differ by up to 2 dB on hostile signals, because each interpolates differently; a limiter that watches one of them says
-nothing about the others. What is guarded here is the maximum of
+True-peak meters differ by up to 2 dB on hostile signals, because each interpolates differently; a limiter that watches
+one of them says nothing about the others. What is guarded here is the maximum of
 
 1. soxr at its "VHQ" setting, 16 times the rate;
 2. a Kaiser-windowed sinc, 8 times the rate, 64 taps per phase (`peak_envelope`);
 3. the filter printed in ITU-R BS.1770-4 Annex 2, 4 times the rate, 12 taps per phase.
 
-The offending moments are few and short, so dips of a few milliseconds mend them at a cost in loudness that cannot be measured, where lowering everything
-would cost up to 2 LU. A dip changes what the interpolators see around it, so measuring and dipping repeat until all three meters agree.
+The offending moments are few and short, so dips of a few milliseconds mend them at a cost in loudness that cannot be
+measured, where lowering everything would cost up to 2 LU. A dip changes what the interpolators see around it, so
+measuring and dipping repeat until all three meters agree.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import soxr
+from numba import njit
 from numpy.typing import NDArray
 
 from outboard.audio.limiter import render, smooth_reduction
@@ -49,7 +52,8 @@ class PeakReading:
     """What the three meters say of a signal.
 
     Attributes:
-        envelope: (1, steps) float32 linear, the highest reading of each control step (the 16-fold meter is left out where it cannot matter).
+        envelope: (1, steps) float32 linear, the highest reading of each control step (the 16-fold meter is left out
+            where it cannot matter).
         true_peak_dbtp: the highest of all; None for digital silence.
     """
 
@@ -66,8 +70,8 @@ def read_peaks(
 ) -> PeakReading:
     """Measures a signal with all three meters.
 
-    The two cheap meters read everything. The 16-fold one reads only blocks where they come within 3 dB of the ceiling, or of the highest peak if that is lower:
-    nowhere else can it find the maximum or an offence.
+    The two cheap meters read everything. The 16-fold one reads only blocks where they come within 3 dB of the ceiling,
+    or of the highest peak if that is lower: nowhere else can it find the maximum or an offence.
 
     Args:
         array: (channels, frames), may be mapped.
@@ -180,23 +184,37 @@ def _refined(
 
 
 def _soxr_steps(array: NDArray[np.floating], rate: int, first: int, stop: int) -> Iterator[NDArray[np.float32]]:
-    """Step peaks of the blocks [first, stop), interpolated by soxr in one stream with silence or context on both sides."""
+    """Step peaks of the blocks [first, stop), interpolated by soxr in one stream with silence or context on both
+    sides.
+    """
     channels, frames = array.shape
     stream = soxr.ResampleStream(rate, rate * _SOXR_FACTOR, channels, dtype="float32", quality="VHQ")
     begin, end = first * _BLOCK_FRAMES, min(stop * _BLOCK_FRAMES, step_count(frames) * STEP_FRAMES)
     step = STEP_FRAMES * _SOXR_FACTOR
     skip = _SOXR_CONTEXT_FRAMES * _SOXR_FACTOR
-    held = np.empty(0, dtype=np.float32)
+    held = np.empty((0, channels), dtype=np.float32)
     position = begin - _SOXR_CONTEXT_FRAMES
     for block_start in range(begin, end, _BLOCK_FRAMES):
         wanted = (min(block_start + _BLOCK_FRAMES, end) - block_start) // STEP_FRAMES
-        while held.size < wanted * step:
+        while held.shape[0] < wanted * step:
             piece = read_padded(array, position, position + _BLOCK_FRAMES)
             position += _BLOCK_FRAMES
-            out = np.abs(stream.resample_chunk(np.ascontiguousarray(piece.T)))
-            loudest = out.max(axis=1) if out.size else np.empty(0, dtype=np.float32)
-            dropped = min(skip, loudest.size)
+            out = stream.resample_chunk(np.ascontiguousarray(piece.T))
+            dropped = min(skip, out.shape[0])
             skip -= dropped
-            held = np.concatenate([held, loudest[dropped:]])
-        yield held[: wanted * step].reshape(wanted, step).max(axis=1)
+            held = np.concatenate([held, out[dropped:]])
+        yield _step_maxima(held, wanted, step)
         held = held[wanted * step :]
+
+
+@njit(nogil=True, cache=True)
+def _step_maxima(samples: NDArray[np.float32], steps: int, step: int) -> NDArray[np.float32]:
+    """Largest magnitude of each run of `step` rows of interleaved samples (rows, channels)."""
+    maxima = np.zeros(steps, dtype=np.float32)
+    for index in range(steps):
+        highest = np.float32(0.0)
+        for row in range(index * step, (index + 1) * step):
+            for channel in range(samples.shape[1]):
+                highest = max(highest, abs(samples[row, channel]))
+        maxima[index] = highest
+    return maxima

@@ -1,4 +1,4 @@
-"""The command line: `outboard master SONG -o DIR` and its kin. Every command is a thin client of the same job API that a cluster serves."""
+"""The command line: `outboard master SONG -o DIR` and its kin. Each is a client of the job API."""
 
 from outboard.cli.app import main
 

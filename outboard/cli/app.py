@@ -12,8 +12,8 @@ from outboard.cli.output import exit_code, notices, print_error
 
 app = typer.Typer(
     name="outboard",
-    help="Separates, restores, mixes and masters songs. Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 not found, "
-    "4 unavailable or full, 5 cancelled, 6 not possible now.",
+    help="Separates, restores, mixes and masters songs. Exit codes: 0 done, 1 failed, 2 bad usage or input, "
+    "3 not found, 4 unavailable or full, 5 cancelled, 6 not possible now.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

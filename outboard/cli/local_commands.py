@@ -89,7 +89,7 @@ def show_preset(name: str, as_json: AsJson = False) -> None:
     table = Table("key", "value", "unit", "range", "meaning")
     for key, value in preset.values.items():
         fact = sound_profiles.KEYS[key]
-        table.add_row(key, f"{value:g}", fact.unit, f"{fact.minimum:g} to {fact.maximum:g}", fact.meaning)
+        table.add_row(key, f"{value:g}", fact.unit, f"{fact.low:g} to {fact.high:g}", fact.meaning)
     output.console.print(table)
 
 

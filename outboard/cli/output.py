@@ -1,7 +1,7 @@
 """What the command line shows: tables and progress for a person, JSON for a program, one exit code per kind of ending.
 
-Exit codes: 0 done; 1 a job failed or a fault of ours; 2 wrong usage or input that cannot be used; 3 no such job or artifact;
-4 a server or store cannot be reached, or is full; 5 cancelled; 6 not possible in the present state; 130 interrupted.
+Exit codes: 0 done; 1 a job failed or a fault of ours; 2 wrong usage or input that cannot be used; 3 no such job or
+artifact; 4 a server or store cannot be reached, or is full; 5 cancelled; 6 not possible in the present state; 130 interrupted.
 """
 
 from __future__ import annotations

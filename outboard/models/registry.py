@@ -40,8 +40,7 @@ MODELS = (
     Model("deepfilternet3", "restore", "MIT or Apache-2.0", ("config.ini", "checkpoints/model_120.ckpt.best")),
     Model("audiosr", "restore", "MIT", ("pytorch_model.bin",)),
 )
-"""Sources: facebookresearch/demucs (remote/files.txt), Rikorose/DeepFilterNet, haoheliu/versatile_audio_super_resolution
-(the weights' hub repository: haoheliu/audiosr_basic)."""
+"""Sources: facebookresearch/demucs (remote/files.txt), Rikorose/DeepFilterNet, haoheliu/audiosr_basic."""
 
 
 @dataclass(frozen=True)

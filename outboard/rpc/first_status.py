@@ -31,7 +31,7 @@ async def with_first_status(call: Any) -> AsyncIterator[Any]:
 
 
 async def answered_with_first_status(call: Any) -> Any:
-    """Wait for the answer of an aio call that streams its requests; where it fails, with the status that the service sent.
+    """Wait for the answer of an aio call that streams requests; where it fails, with the status that the service sent.
 
     Returns:
         The call, done.

@@ -1,7 +1,8 @@
 """Renders a finished master as files: resample, dither, encode, then decode and measure what was really delivered.
 
-A promise about a file is about what a decoder makes of it. Resampling, dither and lossy coding all move peaks, so each file is decoded again and read by the
-contract's three meters; where one of them stands above the ceiling, the gain dips there for a few milliseconds and the file is encoded anew.
+A promise about a file is about what a decoder makes of it. Resampling, dither and lossy coding all move peaks, so each
+file is decoded again and read by the contract's three meters; where one of them stands above the ceiling, the gain dips
+there for a few milliseconds and the file is encoded anew.
 """
 
 from __future__ import annotations
@@ -32,11 +33,32 @@ LOSSLESS_TOLERANCE_DB = 0.05
 LOSSY_TOLERANCE_DB = 0.2
 """What a delivered file may read over its ceiling."""
 
-_WITHIN_DB = 0.03  # an encode within this much of the tolerance is not yet good enough: meters of others round differently
+_WITHIN_DB = 0.01  # an encode this close to the tolerance is not good enough: meters of others round differently
 _MOST_ENCODES_LOSSLESS = 6
 _MOST_ENCODES_HIGH_RATE = 3
 _MOST_ENCODES_LOW_RATE = 8
 _HIGH_RATE_KBPS = 256
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to deliver.
+
+    Attributes:
+        spec: kind of file, checked before.
+        directory: where it goes.
+        ceiling_dbtp: true peak not to exceed; None delivers the signal as it is.
+        seed: of the dither.
+        tags: tags and cover art.
+        spool_factory: makes an empty spool of that many channels.
+    """
+
+    spec: DeliverableSpec
+    directory: Path
+    ceiling_dbtp: float | None
+    seed: int
+    tags: Tags | None
+    spool_factory: Callable[[int], Spool]
 
 
 @dataclass(frozen=True)
@@ -54,72 +76,58 @@ def tolerance_db(spec: DeliverableSpec) -> float:
     return LOSSY_TOLERANCE_DB if spec.container == "mp3" else LOSSLESS_TOLERANCE_DB
 
 
-def deliver(
-    array: Array,
-    sample_rate_hertz: int,
-    spec: DeliverableSpec,
-    *,
-    directory: Path,
-    ceiling_dbtp: float | None,
-    seed: int,
-    tags: Tags | None,
-    spool_factory: Callable[[int], Spool],
-    progress: Progress,
-) -> Delivered:
+def deliver(array: Array, sample_rate_hertz: int, target: Target, progress: Progress) -> Delivered:
     """Renders one file.
 
     Args:
         array: the master, (channels, frames) float32, may be mapped.
-        spec: checked before.
-        directory: where the file goes; on an exception nothing is left there.
-        ceiling_dbtp: None delivers as it is.
+        sample_rate_hertz: of the master.
+        target: the file; on an exception nothing of it is left.
         progress: told the fraction of the expected work; may raise.
     """
-    path = directory / spec.file_name
+    path = target.directory / target.spec.file_name
     try:
-        return _deliver(array, sample_rate_hertz, spec, path, ceiling_dbtp, seed, tags, spool_factory, progress)
+        return _deliver(array, sample_rate_hertz, target, path, progress)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
 
 
-def _deliver(
-    array: Array,
-    sample_rate_hertz: int,
-    spec: DeliverableSpec,
-    path: Path,
-    ceiling_dbtp: float | None,
-    seed: int,
-    tags: Tags | None,
-    spool_factory: Callable[[int], Spool],
-    progress: Progress,
-) -> Delivered:
+def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, progress: Progress) -> Delivered:
+    spec, ceiling, make_spool = target.spec, target.ceiling_dbtp, target.spool_factory
     rate = spec.sample_rate_hertz
-    source = _at_rate(array, sample_rate_hertz, rate, spool_factory, _part(progress, 0.0, 0.2))
+    source = _at_rate(array, sample_rate_hertz, rate, make_spool, _part(progress, 0.0, 0.2))
+    allowed = np.inf if ceiling is None else ceiling + tolerance_db(spec)
     dips: Array | None = None
     most = _most_encodes(spec)
     for attempt in range(1, most + 1):
-        begin = 1.0 - 0.8**attempt
-        share = _part(progress, begin, 1.0 - 0.8 ** (attempt + 1))
-        rendered = _rendered(source, rate, dips, spool_factory, _part(share, 0.0, 0.5))
-        encode(path, _quantised(rendered, spec, seed, source.shape[0]), rate, _file_spec(spec), tags=tags)
-        decoded = _decoded(path, source.shape[1], spool_factory, _part(share, 0.5, 0.7))
+        share = _part(progress, 1.0 - 0.8**attempt, 1.0 - 0.8 ** (attempt + 1))
+        rendered = _rendered(source, rate, dips, make_spool, _part(share, 0.0, 0.5))
+        encode(path, _quantised(rendered, target, source.shape[0]), rate, _file_spec(spec), tags=target.tags)
+        decoded = _decoded(path, source.shape[1], make_spool, _part(share, 0.5, 0.7))
         peak, lufs = _measured(decoded, rate, _part(share, 0.7, 1.0))
-        over = peak - ceiling_dbtp if peak is not None and ceiling_dbtp is not None else -np.inf
-        if ceiling_dbtp is None or over <= tolerance_db(spec) - _WITHIN_DB or attempt == most:
+        if ceiling is None or peak is None or peak <= allowed - _WITHIN_DB or attempt == most:
             break
-        reading = read_peaks(decoded, rate, ceiling_dbtp, spool_factory)
-        with spool_factory(1) as deeper:
-            dips = deepen(dips, reading, ceiling_dbtp, deeper)
+        reading = read_peaks(decoded, rate, ceiling, make_spool)
+        with make_spool(1) as deeper:
+            dips = deepen(dips, reading, ceiling, deeper)
     progress(1.0)
     report = DeliverableReport(
-        name=spec.file_name, spec=spec, frames=decoded.shape[1], size_bytes=path.stat().st_size,
-        sha256=_digest(path), integrated_lufs=lufs, true_peak_dbtp=peak, encodes=attempt,
-    )  # fmt: skip
-    return Delivered(path, decoded, report, bool(over <= tolerance_db(spec)))
+        name=spec.file_name,
+        spec=spec,
+        frames=decoded.shape[1],
+        size_bytes=path.stat().st_size,
+        sha256=_digest(path),
+        integrated_lufs=lufs,
+        true_peak_dbtp=peak,
+        encodes=attempt,
+    )
+    return Delivered(path, decoded, report, peak is None or peak <= allowed)
 
 
-def _at_rate(array: Array, from_hertz: int, to_hertz: int, spool_factory: Callable[[int], Spool], progress: Progress) -> Array:
+def _at_rate(
+    array: Array, from_hertz: int, to_hertz: int, spool_factory: Callable[[int], Spool], progress: Progress
+) -> Array:
     if from_hertz == to_hertz:
         return array
     resampler = StreamResampler(from_hertz, to_hertz, array.shape[0])
@@ -145,11 +153,12 @@ def _rendered(
     yield from render(source, 0.0, curve, progress)
 
 
-def _quantised(rendered: Iterator[Array], spec: DeliverableSpec, seed: int, channels: int) -> Iterator[Array]:
+def _quantised(rendered: Iterator[Array], target: Target, channels: int) -> Iterator[Array]:
+    spec = target.spec
     if spec.container == "mp3" or spec.bit_depth == "32f":
         yield from rendered
         return
-    dither = TpdfDither(int(spec.bit_depth), channels, seed)
+    dither = TpdfDither(int(spec.bit_depth), channels, target.seed)
     for block in rendered:
         yield dither.process(block)
 

@@ -1,9 +1,10 @@
 """Finds the gain into the limiter that brings a song to its loudness target, without rendering anything.
 
-Loudness after limiting is the gated mean of K-weighted power times the squared gain. The gain curve moves slowly against the audio, so weighting power that
-was measured once, per control step, by the curve's square predicts the loudness of the render to a few hundredths of a LU. Trying a gain then
-costs a gain curve at a sixth of a kilohertz-rate and a sum, not a render; what little the prediction misses is measured on the render itself
-and taken out in a second one.
+Loudness after limiting is the gated mean of K-weighted power times the squared gain. The gain curve moves slowly
+against the audio, so weighting power that was measured once, per control step, by the curve's square predicts the
+loudness of the render to a few hundredths of a LU. Trying a gain then costs a gain curve at a sixth of a kilohertz-rate
+and a sum, not a render; what little the prediction misses is measured on the render itself and taken out in a second
+one.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class EnergyMeter:
         power = np.sum(self._weights * np.square(weighted, dtype=np.float64), axis=0)
         missing = -power.size % STEP_FRAMES
         steps = np.pad(power, (0, missing)).reshape(-1, STEP_FRAMES).sum(axis=1)
-        return steps[None, :].astype(np.float32)
+        energies: NDArray[np.float32] = steps[None, :].astype(np.float32)
+        return energies
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,7 @@ class LoudnessModel:
 
     def drive(self, gain_db: float, progress: Progress | None = None) -> Drive:
         """What a gain into the limiter leads to."""
-        curve = reduction_curve(
-            self.peaks, self.sample_rate_hertz, gain_db, self.limiter, self.spool_factory, progress
-        )
+        curve = reduction_curve(self.peaks, self.sample_rate_hertz, gain_db, self.limiter, self.spool_factory, progress)
         return Drive(gain_db, curve, self._loudness(gain_db, curve), mean_reduction_db(curve))
 
     def _loudness(self, gain_db: float, curve: NDArray[np.float32]) -> float | None:
@@ -103,7 +103,9 @@ class LoudnessModel:
 
 
 def gated_lufs(hop_energies: NDArray[np.float64], hop_frames: int) -> float | None:
-    """Integrated loudness (ITU-R BS.1770-4) from the weighted energies of consecutive hops of 100 ms; None where unmeasurable."""
+    """Integrated loudness (ITU-R BS.1770-4) from the weighted energies of consecutive hops of 100 ms; None where
+    unmeasurable.
+    """
     if hop_energies.size < _HOPS_PER_WINDOW:
         return None
     windows = np.convolve(hop_energies, np.ones(_HOPS_PER_WINDOW), mode="valid") / (_HOPS_PER_WINDOW * hop_frames)
@@ -117,10 +119,12 @@ def gated_lufs(hop_energies: NDArray[np.float64], hop_frames: int) -> float | No
 def find_drive(
     model: LoudnessModel, start_gain_db: float, target_lufs: float, most_limiting_db: float, progress: Progress
 ) -> Drive:
-    """The gain whose predicted loudness is the target, or the highest one that keeps mean limiting within its guard-rail.
+    """The gain whose predicted loudness is the target, or the highest one that keeps mean limiting within its
+    guard-rail.
 
-    Loudness grows with gain by at most 1 LU per dB, so stepping by what is missing approaches from below; mean limiting grows with gain too, so once
-    the rail is passed, halving the interval between the last gain within and the first beyond finds it.
+    Loudness grows with gain by at most 1 LU per dB, so stepping by what is missing approaches from below; mean limiting
+    grows with gain too, so once the rail is passed, halving the interval between the last gain within and the first
+    beyond finds it.
     """
     within: Drive | None = None
     beyond: float | None = None
@@ -130,7 +134,8 @@ def find_drive(
         progress((trial + 1) / _MOST_TRIALS)
         if drive.average_limiting_db > most_limiting_db:
             beyond = gain
-            # Below the loudest peak nothing is limited at all: the way back is never longer than the mean limiting itself.
+            # Below the loudest peak nothing is limited at all: the way back is never longer than the mean limiting
+            # itself.
             lowest = within.gain_db if within is not None else gain - 2.0 * drive.average_limiting_db
             gain = 0.5 * (lowest + beyond)
             continue
@@ -142,7 +147,9 @@ def find_drive(
             gain = 0.5 * (drive.gain_db + beyond)
         if beyond is not None and beyond - drive.gain_db < 0.02:
             break
-    if within is None:  # a song that stands far above the ceiling already: the rail cannot be kept at any loudness near it
+    if (
+        within is None
+    ):  # a song that stands far above the ceiling already: the rail cannot be kept at any loudness near it
         within = model.drive(gain)
     if within.lufs is not None and within.lufs < target_lufs - 0.1 and beyond is not None:
         return Drive(

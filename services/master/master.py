@@ -1,6 +1,8 @@
-"""Masters a mix: corrects what was measured, brings it to its loudness under a true-peak ceiling, and delivers it as files.
+"""Masters a mix: corrects what was measured, brings it to its loudness under a true-peak ceiling, and delivers it as
+files.
 
-    mix ─► chain (equaliser, compressor) or matching to a reference ─► loudness loop ─► limiter ─► per file: resample, dither, encode, measure
+    mix ─► chain (equaliser, compressor) or matching to a reference ─► loudness loop ─► limiter ─► per file: resample,
+    dither, encode, measure
 
 Works on mapped arrays in blocks; nothing that is held in memory grows with the song (matchering excepted).
 """
@@ -24,7 +26,7 @@ from outboard.audio.overlap_add import fixed_blocks
 from outboard.audio.peak_envelope import STEP_FRAMES, peak_envelope
 from outboard.audio.spool import BLOCK_FRAMES, Spool, blocks
 from outboard.errors import InvalidInput
-from services.master.deliver import deliver
+from services.master.deliver import Delivered, Target, deliver
 from services.master.loudness_loop import Drive, EnergyMeter, LoudnessModel, find_drive
 from services.master.plan import ENGINE_MATCHERING, ENGINE_PASSTHROUGH
 from services.master.reference import Reference, check_references, match
@@ -45,7 +47,7 @@ SpoolFactory = Callable[[int], Spool]
 
 _MOST_RENDERS = 4
 _CLOSE_ENOUGH_LU = 0.04
-_LIMITER_MARGIN_DB = 0.02  # room for what dither and the other meters add: most files then need no second encode
+_LIMITER_MARGIN_DB = 0.04  # room for what dither and the other meters add: most files then need no second encode
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,13 @@ def master(
     processed, processors = _processed(array, sample_rate_hertz, plan, references, spool_factory, steps.next(0.15))
     levelled = _levelled(processed, sample_rate_hertz, plan, spool_factory, steps.next(0.2))
     guarded = None if plan.engine == ENGINE_PASSTHROUGH else plan.ceiling_dbtp
-    delivered = []
+    delivered: list[Delivered] = []
     try:
+        share = 0.55 / len(plan.deliverables)
         for spec in plan.deliverables:
-            delivered.append(
-                deliver(
-                    levelled.array, sample_rate_hertz, spec, directory=directory, ceiling_dbtp=guarded, seed=plan.seed,
-                    tags=tags, spool_factory=spool_factory, progress=steps.next(0.55 / len(plan.deliverables)),
-                )
-            )  # fmt: skip
-        after = analyze(
-            delivered[0].decoded, plan.deliverables[0].sample_rate_hertz, progress=steps.next(0.1)
-        )
+            target = Target(spec, directory, guarded, plan.seed, tags, spool_factory)
+            delivered += [deliver(levelled.array, sample_rate_hertz, target, steps.next(share))]
+        after = analyze(delivered[0].decoded, plan.deliverables[0].sample_rate_hertz, progress=steps.next(0.1))
     except BaseException:
         for file in delivered:
             file.path.unlink(missing_ok=True)
@@ -124,7 +121,9 @@ def _check(array: Array) -> None:
 
 
 def _with_reference_target(plan: MasterPlan, array: Array, references: Sequence[Reference]) -> MasterPlan:
-    """The references' loudness is the target of the reference intent, unless the plan has one; a silent mix keeps none."""
+    """The references' loudness is the target of the reference intent, unless the plan has one; a silent mix keeps
+    none.
+    """
     if plan.engine != ENGINE_MATCHERING:
         return plan
     level = check_references(references, array)
@@ -155,10 +154,10 @@ def _processed(
         return spool.array, tuple(slot.report() for slot in slots)
 
 
-def _levelled(
-    array: Array, rate: int, plan: MasterPlan, spool_factory: SpoolFactory, progress: Progress
-) -> Levelled:
-    """Loudness to target and peaks under the ceiling: predicted, rendered, measured, and rendered again where the prediction was off."""
+def _levelled(array: Array, rate: int, plan: MasterPlan, spool_factory: SpoolFactory, progress: Progress) -> Levelled:
+    """Loudness to target and peaks under the ceiling: predicted, rendered, measured, and rendered again where the
+    prediction was off.
+    """
     if plan.engine == ENGINE_PASSTHROUGH:
         return Levelled(array, None, None, 0)
     model = _model(array, rate, plan, spool_factory, _part(progress, 0.0, 0.4))
@@ -171,7 +170,13 @@ def _levelled(
         else:
             drive = find_drive(model, gain, aim, plan.guard_rails.average_limiting_db, _part(share, 0.0, 0.5))
         limited, lufs = _rendered(array, rate, drive, spool_factory, _part(share, 0.5, 1.0))
-        if target is None or aim is None or lufs is None or drive.held_back_by or abs(lufs - target) <= _CLOSE_ENOUGH_LU:
+        if (
+            target is None
+            or aim is None
+            or lufs is None
+            or drive.held_back_by
+            or abs(lufs - target) <= _CLOSE_ENOUGH_LU
+        ):
             break
         aim, gain = aim + target - lufs, drive.gain_db
     return Levelled(limited, drive, lufs, renders)

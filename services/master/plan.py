@@ -1,7 +1,8 @@
 """Decides all numbers of a master from measurements, and renders nothing.
 
-A plan can be printed, edited and rendered again. It corrects only what was measured to be off: a song whose bands are within tolerance is not
-equalised, one whose dynamics are already spent is not compressed. Every decision leaves a sentence in the plan's notes.
+A plan can be printed, edited and rendered again. It corrects only what was measured to be off: a song whose bands are
+within tolerance is not equalised, one whose dynamics are already spent is not compressed. Every decision leaves a
+sentence in the plan's notes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _EQ_TAPS = 8191
 
 @dataclass(frozen=True)
 class MasterProfile:
-    """The numbers of a sound profile that a master starts from; a preset may set each by its name with `master_` in front.
+    """The numbers of a sound profile that a master starts from; a preset may set each by its name with `master_` in
+    front.
 
     Attributes:
         tolerance_db: deviation of a band from its target that is taste, not fault.
@@ -117,7 +119,10 @@ def _target(analysis: Analysis, settings: MasterSettings, engine: str) -> tuple[
     target = INTENT_TARGET_LUFS[settings.intent]
     if target is None:
         return None, "Loudness follows the reference."
-    return target, f"Loudness is brought from {analysis.integrated_lufs:.1f} to {target:.1f} LUFS for {settings.intent}."
+    return (
+        target,
+        f"Loudness is brought from {analysis.integrated_lufs:.1f} to {target:.1f} LUFS for {settings.intent}.",
+    )
 
 
 def _equalizer(analysis: Analysis, profile: MasterProfile, intensity: float, notes: list[str]) -> Processor:
@@ -130,7 +135,9 @@ def _equalizer(analysis: Analysis, profile: MasterProfile, intensity: float, not
         if index is not None and index > profile.index_tolerance:
             cut = intensity * most * min(1.0, index)
             gains[hertz] = min(gains.get(hertz, 0.0), -cut)
-            notes.append(f"{name.capitalize()} was measured ({index:.2f}): {cut:.1f} dB are taken out around {hertz:.0f} Hz.")
+            notes.append(
+                f"{name.capitalize()} was measured ({index:.2f}): {cut:.1f} dB are taken out around {hertz:.0f} Hz."
+            )
     for hertz, gain in sorted(gains.items()):
         if abs(gain) >= 0.05 and hertz not in (_MUD_HERTZ, _SHIMMER_HERTZ):
             notes.append(f"The band around {hertz:.0f} Hz is off its target: {gain:+.1f} dB.")

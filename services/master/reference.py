@@ -1,7 +1,9 @@
-"""The reference intent by matchering: spectrum and level of mid and side are matched to a reference song (Sergree, GPL-3.0).
+"""The reference intent by matchering: spectrum and level of mid and side are matched to a reference song (Sergree,
+GPL-3.0).
 
-Only its matching is used: its limiter knows no true peak and its files no other rate, so the result comes back unlimited, as floats. Matchering holds
-whole songs in memory (about 7 kB a millisecond of stereo); it is the one stage whose memory grows with the song. It is imported when first used.
+Only its matching is used: its limiter knows no true peak and its files no other rate, so the result comes back
+unlimited, as floats. Matchering holds whole songs in memory (about 7 kB a millisecond of stereo); it is the one stage
+whose memory grows with the song. It is imported when first used.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def match(
     references: Sequence[Reference],
     spool_factory: Callable[[int], Spool],
 ) -> NDArray[np.float32]:
-    """The mix with the references' spectrum and level, unlimited; several references count one after the other as one song.
+    """The mix with the references' spectrum and level, unlimited; several references count one after the other as one
+    song.
 
     Args:
         array: (1 or 2, frames), at least one analysis frame of matchering (4096) long.

@@ -1,4 +1,6 @@
-"""Tells what a master did: measured figures, checks that pass or fail, a sentence for every decision, and why a target was missed."""
+"""Tells what a master did: measured figures, checks that pass or fail, a sentence for every decision, and why a target
+was missed.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,9 @@ def _checks(
         if plan.engine != "passthrough":
             limit = plan.ceiling_dbtp + tolerance_db(report.spec)
             checks.append(
-                QualityCheck("TRUE_PEAK", file.held, report.true_peak_dbtp, limit, "dBTP", f"True peak of {report.name}.")
+                QualityCheck(
+                    "TRUE_PEAK", file.held, report.true_peak_dbtp, limit, "dBTP", f"True peak of {report.name}."
+                )
             )
         if plan.target_lufs is not None and report.integrated_lufs is not None:
             close = abs(report.integrated_lufs - plan.target_lufs) <= LOUDNESS_TOLERANCE_LU
@@ -114,12 +118,14 @@ def _decisions(levelled: Levelled, reports: Sequence[DeliverableReport]) -> tupl
     if levelled.drive is not None:
         drive = levelled.drive
         sentences.append(
-            f"{drive.gain_db:+.1f} dB go into the limiter, which takes back {drive.average_limiting_db:.2f} dB on average "
-            f"and {float(drive.reduction_db.max()):.1f} dB at most."
+            f"{drive.gain_db:+.1f} dB go into the limiter, which takes back {drive.average_limiting_db:.2f} dB "
+            f"on average and {float(drive.reduction_db.max()):.1f} dB at most."
         )
-    for report in reports:
-        if report.encodes > 1:
-            sentences.append(f"{report.name} was encoded {report.encodes} times to keep its ceiling after decoding.")
+    sentences += [
+        f"{report.name} was encoded {report.encodes} times to keep its ceiling after decoding."
+        for report in reports
+        if report.encodes > 1
+    ]
     return tuple(sentences)
 
 
@@ -133,6 +139,8 @@ def _warnings(plan: MasterPlan, missed: str, delivered: Sequence[Delivered]) -> 
         if not file.held:
             peak = file.report.true_peak_dbtp
             warnings.append(
-                Warning("CEILING_MISSED", f"{file.report.name} reads {peak:.2f} dBTP after {file.report.encodes} encodes.")
+                Warning(
+                    "CEILING_MISSED", f"{file.report.name} reads {peak:.2f} dBTP after {file.report.encodes} encodes."
+                )
             )
     return tuple(warnings)

@@ -87,7 +87,9 @@ class Processor:
 
 @dataclass(frozen=True)
 class Limiter:
-    """The true-peak limiter; `hold_ms` is the longest gap between two peaks that is bridged (see `outboard.audio.limiter`)."""
+    """The true-peak limiter; `hold_ms` is the longest gap between two peaks that is bridged (see
+    `outboard.audio.limiter`).
+    """
 
     lookahead_ms: float = 4.0
     release_ms: float = 60.0
@@ -216,7 +218,8 @@ def check_settings(settings: MasterSettings) -> None:
     """Refuses what cannot be rendered.
 
     Raises:
-        InvalidInput: with one violation per field; OPTIONS_CONFLICT where fields contradict each other, else INVALID_ARGUMENT.
+        InvalidInput: with one violation per field; OPTIONS_CONFLICT where fields contradict each other, else
+            INVALID_ARGUMENT.
     """
     wrong: list[Violation] = []
 

@@ -27,6 +27,7 @@ _JOBS = sa.Table(
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("state", sa.Integer, nullable=False),
     sa.Column("specification", sa.LargeBinary, nullable=False),
+    sa.Column("inputs", sa.Text, nullable=False),
     sa.Column("progress", sa.LargeBinary, nullable=False),
     sa.Column("error", sa.LargeBinary),
     sa.Column("report", sa.LargeBinary),
@@ -68,7 +69,11 @@ _UPLOADS = sa.Table(
 
 @dataclass(frozen=True)
 class JobRow:
-    """One job as stored; `specification`, `error`, `report` are serialised protobuf messages, `progress` is a serialised Job."""
+    """One job as stored.
+
+    `specification`, `error`, `report` are serialised protobuf messages, `progress` is a Job with nothing but progress; `inputs` is the
+    JSON list of (object key, digest) of its uploads.
+    """
 
     id: str
     tenant: str
@@ -76,6 +81,7 @@ class JobRow:
     fingerprint: str
     state: int
     specification: bytes
+    inputs: str
     progress: bytes
     error: bytes | None
     report: bytes | None

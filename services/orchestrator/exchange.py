@@ -2,86 +2,51 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
-from typing import Any, Protocol, TypeVar
-
-import grpc
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import aclosing
+from typing import Any
 
 from outboard.audio.wave_header import HEADER_BYTES, float_wave_header
-from outboard.errors import Internal
-from outboard.rpc.errors import from_rpc_error
+from outboard.errors import Internal, OutboardError
+from outboard.rpc.channel import exchange
+from outboard.rpc.tenant import METADATA_KEY
 from outboard.storage import ObjectStore
 from outboard.v1 import audio_pb2
 from services.orchestrator.audio_refs import AudioRef
 from services.orchestrator.results import Draft, ObjectDraft, in_thread
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-
 FROM_STAGE = "stage_call"
 """Metadata key of errors that a stage answered with, as against errors of the orchestrator's own store."""
 
 
-class StreamCall(Protocol):
-    """A bidirectional stub method."""
-
-    def __call__(self, requests: AsyncIterator[Any], *, timeout: float, metadata: Any) -> Any: ...
-
-
-async def exchange(
-    method: StreamCall, requests: AsyncIterator[Request], *, tenant: str, timeout_seconds: float
-) -> AsyncIterator[Any]:
-    """Responses of a stage while the requests are sent.
+async def call_stage(
+    method: Any, requests: AsyncIterator[Any], *, tenant: str, timeout_seconds: float
+) -> AsyncGenerator[Any, None]:
+    """Responses of a stage, in the name of a tenant, while the requests are sent.
 
     Raises:
         OutboardError: what the stage answered (with `FROM_STAGE` in its metadata), or what the request iterator raised.
     """
-    source = _Watched(requests)
-    call = method(source, timeout=timeout_seconds, metadata=(("outboard-tenant", tenant),))
-    try:
-        async for response in call:
-            yield response
-    except grpc.aio.AioRpcError as error:
-        if source.error:
-            raise source.error from error
-        translated = from_rpc_error(error)
-        translated.metadata[FROM_STAGE] = "1"
-        raise translated from error
-    except asyncio.CancelledError:
-        # grpc cancels the call itself when the request iterator raises: that is no cancellation of ours.
-        if source.error:
-            raise source.error from None
-        raise
-    finally:
-        call.cancel()
-        await source.aclose()
+    own: list[OutboardError] = []
 
-
-class _Watched(AsyncIterator[Any]):
-    """Remembers what the iterator raised, which grpc only logs."""
-
-    def __init__(self, inner: AsyncIterator[Any]) -> None:
-        self._inner = inner
-        self.error: BaseException | None = None
-
-    async def __anext__(self) -> Any:
+    async def watched() -> AsyncIterator[Any]:
         try:
-            return await anext(self._inner)
-        except (StopAsyncIteration, asyncio.CancelledError):
-            raise
-        except Exception as error:
-            self.error = error
+            async for request in requests:
+                yield request
+        except OutboardError as error:
+            own.append(error)
             raise
 
-    async def aclose(self) -> None:
-        close: Callable[[], Any] | None = getattr(self._inner, "aclose", None)
-        if close is not None:
-            try:
-                await close()
-            except RuntimeError:
-                # Still inside a read of the store in grpc's own task: that one ends by itself.
-                return
+    method = functools.partial(method, metadata=((METADATA_KEY, tenant),))
+    try:
+        async with aclosing(exchange(method, watched(), timeout_seconds=timeout_seconds)) as responses:
+            async for response in responses:
+                yield response
+    except OutboardError as error:
+        if error not in own:
+            error.metadata[FROM_STAGE] = "1"
+        raise
 
 
 async def audio_chunks(store: ObjectStore, source: AudioRef, stem: str = "") -> AsyncIterator[audio_pb2.AudioChunk]:

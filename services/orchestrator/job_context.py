@@ -30,6 +30,7 @@ class JobContext:
     tenant: str
     id: str
     specification: job_service_pb2.Job
+    inputs: str
     progress: JobProgress
 
 
@@ -56,7 +57,9 @@ class Workshop:
         if row is None:
             raise NotFound("the job was deleted")
         specification = job_service_pb2.Job.FromString(row.specification)
-        context = JobContext(tenant, job_id, specification, JobProgress(self.database, job_id, row.progress))
+        context = JobContext(
+            tenant, job_id, specification, row.inputs, JobProgress(self.database, job_id, row.progress)
+        )
         return self._jobs.setdefault(job_id, context)
 
     def close(self, job_id: str) -> None:

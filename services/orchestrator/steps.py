@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from outboard.v1 import (
 )
 from services.orchestrator import ingest
 from services.orchestrator.audio_refs import SEPARATED_ROLES, AudioRef, audio_ref
-from services.orchestrator.exchange import FROM_STAGE, AudioSink, audio_chunks, exchange
+from services.orchestrator.exchange import FROM_STAGE, AudioSink, audio_chunks, call_stage
 from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.peers import Peers
 from services.orchestrator.progress import Stage, State
@@ -113,7 +113,7 @@ class Steps:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = AudioSink(draft, audio.frames, audio.channels, audio.sample_rate_hertz, allowed=SEPARATED_ROLES)
-            call = exchange(
+            call = call_stage(
                 self._peers.separator.Separate, requests(), tenant=tenant, timeout_seconds=_patience([audio])
             )
             report = await _receive(call, sink, job, Stage.STAGE_SEPARATE)
@@ -162,7 +162,7 @@ class Steps:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = AudioSink(draft, stem.frames, stem.channels, stem.sample_rate_hertz, allowed=("",))
-            call = exchange(
+            call = call_stage(
                 self._peers.restorer.Restore, requests(), tenant=job.tenant, timeout_seconds=_patience([stem])
             )
             report = await _receive(call, sink, job, Stage.STAGE_RESTORE, stem.name)
@@ -194,7 +194,7 @@ class Steps:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = AudioSink(draft, longest.frames, longest.channels, longest.sample_rate_hertz, allowed=("",))
-            call = exchange(self._peers.mixer.Mix, requests(), tenant=tenant, timeout_seconds=_patience(stems))
+            call = call_stage(self._peers.mixer.Mix, requests(), tenant=tenant, timeout_seconds=_patience(stems))
             report = await _receive(call, sink, job, Stage.STAGE_MIX)
             _check_engine(report.engine, engine)
             return {"audio": ingest.layout(longest.frames), "report": plain(report)}
@@ -231,7 +231,7 @@ class Steps:
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = FileSink(draft)
             patience = _patience([mix, *references])
-            call = exchange(self._peers.master.Master, requests(), tenant=tenant, timeout_seconds=patience)
+            call = call_stage(self._peers.master.Master, requests(), tenant=tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_MASTER)
             _check_engine(report.engine, engine)
             return {"report": plain(report), "files": sink.names}
@@ -318,11 +318,11 @@ class FileSink:
 
 
 async def _receive(
-    call: AsyncIterator[Any], sink: AudioSink | FileSink, job: JobContext, stage: int, part: str = ""
+    call: AsyncGenerator[Any, None], sink: AudioSink | FileSink, job: JobContext, stage: int, part: str = ""
 ) -> Any:
     """Stores chunks, notes progress, and returns the report that ends the answer."""
     report = None
-    async with aclosing(call) as responses:  # type: ignore[type-var]
+    async with aclosing(call) as responses:
         async for response in responses:
             kind = response.WhichOneof("response")
             if kind == "chunk":

@@ -13,7 +13,9 @@ from tests.songs import SONGS, check_delivery, check_pathologies, deliver
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 WAV = v1.DeliverableSpec(name="master", container=v1.CONTAINER_WAV, bit_depth=v1.BIT_DEPTH_24, sample_rate_hertz=48_000)
-FLAC = v1.DeliverableSpec(name="master", container=v1.CONTAINER_FLAC, bit_depth=v1.BIT_DEPTH_16, sample_rate_hertz=44_100)
+FLAC = v1.DeliverableSpec(
+    name="master", container=v1.CONTAINER_FLAC, bit_depth=v1.BIT_DEPTH_16, sample_rate_hertz=44_100
+)
 MP3 = v1.DeliverableSpec(name="master", container=v1.CONTAINER_MP3, sample_rate_hertz=48_000, bitrate_kbps=320)
 
 

@@ -78,7 +78,7 @@ def measure(looks: Sequence[Look], index: int, grid: Grid) -> Plane:
     """All cues of batch ``index``, with several seconds of context.
 
     Returns:
-        (64, bins, len(CUES)), each within about -1.5..1.5.
+        (len(CUES), 64, bins), each within about -1.5..1.5.
     """
     here = looks[index]
     first = index * BATCH_STEPS
@@ -106,9 +106,9 @@ def measure(looks: Sequence[Look], index: int, grid: Grid) -> Plane:
         ),
         "level": bands.relative_level(own, np.mean(power, axis=0, keepdims=True)),
     }
-    cues = np.empty((BATCH_STEPS, grid.bins, len(CUES)), np.float32)
+    cues = np.empty((len(CUES), BATCH_STEPS, grid.bins), np.float32)
     for place, name in enumerate(CUES):
-        cues[:, :, place] = columns[name]
+        cues[place] = columns[name]
     return cues
 
 

@@ -27,11 +27,11 @@ class Fusion:
         """Masks of vocals, drums, bass and other.
 
         Args:
-            cues: (steps, bins, cues).
+            cues: (cues, steps, bins).
 
         Returns:
             (stems, steps, bins), in 0..1, summing to one.
         """
-        odds = np.moveaxis(cues @ self._weights.T, -1, 0) + self._prior[:, None]
-        odds = np.exp(odds - np.max(odds, axis=0))
+        odds = np.tensordot(self._weights, cues, axes=1) + self._prior[:, None]
+        np.exp(odds - np.max(odds, axis=0), out=odds)
         return np.asarray(odds / np.sum(odds, axis=0), dtype=np.float32)

@@ -9,7 +9,7 @@ along frequency (Tachibana et al. 2010; Driedger, Müller & Disch 2014). So the 
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+from numpy.typing import NDArray
 
 from services.separator.spectral.bands import contrast
 from services.separator.spectral.grid import RESOLUTION_RATIO, Grid
@@ -20,7 +20,7 @@ BASE_HALF_SECONDS, BASE_HALF_HERTZ = 0.17, 176.0
 LONG_HALF_SECONDS, LONG_HALF_HERTZ = 0.51, 88.0
 SHORT_HALF_SECONDS, SHORT_HALF_HERTZ = 0.043, 375.0
 # Strokes seen in the short window are spread to the steps of the base window that they sound in, in short hops.
-SPREAD_SHORT_HOPS = 4.0
+SPREAD = np.hanning(19)[1:-1].astype(np.float32)
 
 
 def percussiveness(power: Plane, first: int, count: int, grid: Grid) -> Plane:
@@ -33,10 +33,10 @@ def percussiveness(power: Plane, first: int, count: int, grid: Grid) -> Plane:
     Returns:
         (count, bins).
     """
-    margin = round(BASE_HALF_SECONDS * grid.sample_rate_hertz / grid.hop_frames)
+    margin = max(3, grid.steps(BASE_HALF_SECONDS))
     near, start = _around(power, first, count, margin)
     along = median_along_time(near, margin)[start : start + count]
-    across = median_along_frequency(near[start : start + count], grid.width(BASE_HALF_HERTZ))
+    across = median_along_frequency(near[start : start + count], max(3, grid.width(BASE_HALF_HERTZ)))
     return contrast(across, along)
 
 
@@ -49,7 +49,7 @@ def steadiness(long_power: Plane, first: int, count: int, grid: Grid) -> Plane:
         count: base steps.
     """
     long_hop = grid.hop_frames * RESOLUTION_RATIO
-    margin = max(1, round(LONG_HALF_SECONDS * grid.sample_rate_hertz / long_hop))
+    margin = max(3, round(LONG_HALF_SECONDS * grid.sample_rate_hertz / long_hop))
     # Step j of a resolution is centred (j - 1) hops after the start of the stream, so base step j lies at (j - 1) / 4 + 1.
     place = (np.arange(first, first + count) - 1) / RESOLUTION_RATIO + 1
     low = int(place[0])
@@ -57,7 +57,7 @@ def steadiness(long_power: Plane, first: int, count: int, grid: Grid) -> Plane:
     needed = min(int(place[-1]) + 2, long_power.shape[0]) - low
     along = median_along_time(near, margin)[start : start + needed]
     core = near[start : start + needed]
-    half_width = max(1, round(LONG_HALF_HERTZ / grid.hertz_per_bin * RESOLUTION_RATIO))
+    half_width = max(3, round(LONG_HALF_HERTZ / grid.hertz_per_bin * RESOLUTION_RATIO))
     share = along / (along + median_along_frequency(core, half_width))
     edges = np.maximum(np.arange(grid.bins) * RESOLUTION_RATIO - RESOLUTION_RATIO // 2, 0)
     tonal = np.add.reduceat(core * share, edges, axis=1) / np.add.reduceat(core, edges, axis=1)
@@ -76,8 +76,8 @@ def strike(short_power: Plane, first: int, count: int, grid: Grid) -> Plane:
         count: base steps.
     """
     short_hop = grid.hop_frames // RESOLUTION_RATIO
-    median_margin = max(1, round(SHORT_HALF_SECONDS * grid.sample_rate_hertz / short_hop))
-    spread_margin = round(4 * SPREAD_SHORT_HOPS)
+    median_margin = max(3, round(SHORT_HALF_SECONDS * grid.sample_rate_hertz / short_hop))
+    spread_margin = len(SPREAD) // 2
     short_first = (first - 1) * RESOLUTION_RATIO + 1
     length = (count - 1) * RESOLUTION_RATIO + 1
     low = max(0, short_first - spread_margin)
@@ -85,16 +85,21 @@ def strike(short_power: Plane, first: int, count: int, grid: Grid) -> Plane:
     near, start = _around(short_power, low, high - low, median_margin)
     core = near[start : start + high - low]
     along = median_along_time(near, median_margin)[start : start + high - low]
-    half_width = max(1, round(SHORT_HALF_HERTZ / grid.hertz_per_bin / RESOLUTION_RATIO))
+    half_width = max(3, round(SHORT_HALF_HERTZ / grid.hertz_per_bin / RESOLUTION_RATIO))
     across = median_along_frequency(core, half_width)
     struck = core * (across / (across + along))
-    centres = np.clip(short_first + RESOLUTION_RATIO * np.arange(count) - low, 0, high - low - 1)
-    share = (
-        gaussian_filter1d(struck, SPREAD_SHORT_HOPS, axis=0, mode="nearest")[centres]
-        / gaussian_filter1d(core, SPREAD_SHORT_HOPS, axis=0, mode="nearest")[centres]
-    )
+    centres = short_first + RESOLUTION_RATIO * np.arange(count) - low
+    share = _spread(struck, centres) / _spread(core, centres)
     short_bin = np.minimum((np.arange(grid.bins) + RESOLUTION_RATIO // 2) // RESOLUTION_RATIO, core.shape[1] - 1)
     return np.asarray((2.0 * share - 1.0)[:, short_bin], dtype=np.float32)
+
+
+def _spread(plane: Plane, centres: NDArray[np.intp]) -> Plane:
+    """Weighted sum of the short steps around each of the given ones; the edge steps are repeated outwards."""
+    total = np.zeros((len(centres), plane.shape[1]), np.float32)
+    for place, weight in enumerate(SPREAD):
+        total += weight * plane[np.clip(centres + place - len(SPREAD) // 2, 0, len(plane) - 1)]
+    return total
 
 
 def _around(plane: Plane, first: int, count: int, margin: int) -> tuple[Plane, int]:

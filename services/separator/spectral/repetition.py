@@ -6,19 +6,17 @@ Soft evidence only. Taken as a mask by itself, repetition (REPET-SIM; Rafii & Pa
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
 from services.separator.spectral.bands import POWER_FLOOR, contrast
 from services.separator.spectral.grid import Grid
-from services.separator.spectral.medians import Plane
+from services.separator.spectral.medians import Plane, median_of_five
 
 # Share of the surrounding seconds in which a bin is quieter than its background level.
 BACKGROUND_QUANTILE = 0.3
 BACKGROUND_STRIDE = 4
 # Bands of the fingerprint by which moments are compared, and how many like moments are taken.
 FINGERPRINT_BANDS = 72
-LIKE_MOMENTS = 9
+LIKE_MOMENTS = 5
 # Moments closer than this are alike for trivial reasons.
 APART_SECONDS = 0.25
 # Bands further below the mean of all do not count in a fingerprint.
@@ -59,28 +57,7 @@ def recurrence(surroundings: Plane, fingerprints: Plane, first: int, count: int,
     apart = grid.steps(APART_SECONDS)
     likeness[distance < apart] = -2.0
     here = surroundings[first : first + count]
-    wanted = min(LIKE_MOMENTS, len(shape) - 2 * apart)
-    if wanted < 1:
+    if len(shape) < LIKE_MOMENTS + 2 * apart:
         return np.zeros_like(here)
-    # A stable sort: which of two equal moments is taken must not depend on the library's mood.
-    alike = np.argsort(-likeness, axis=1, kind="stable")[:, :wanted]
-    usual = np.empty_like(here)
-    _medians_of_rows(surroundings, alike.astype(np.intp), usual)
-    return contrast(here, usual)
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _medians_of_rows(plane: Plane, rows: NDArray[np.intp], out: Plane) -> None:
-    """out[i] = the median over the rows ``rows[i]`` of the plane, bin by bin (the upper one of an even count)."""
-    count = rows.shape[1]
-    values = np.empty(count, np.float32)
-    for step in range(rows.shape[0]):
-        for column in range(plane.shape[1]):
-            for i in range(count):
-                value = plane[rows[step, i], column]
-                place = i
-                while place > 0 and values[place - 1] > value:
-                    values[place] = values[place - 1]
-                    place -= 1
-                values[place] = value
-            out[step, column] = values[count // 2]
+    alike = np.argpartition(-likeness, LIKE_MOMENTS, axis=1)[:, :LIKE_MOMENTS]
+    return contrast(here, median_of_five(*(surroundings[alike[:, i]] for i in range(LIKE_MOMENTS))))
