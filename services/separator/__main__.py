@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from services.separator.servicer import SeparatorServicer
 
 def build(settings: Settings) -> Register:
     """The function that puts the servicer on a server."""
-    servicer: Any = SeparatorServicer(settings)
-    return functools.partial(add_SeparatorServiceServicer_to_server, servicer)
+    return functools.partial(add_SeparatorServiceServicer_to_server, SeparatorServicer(settings))
 
 
 def warm_up() -> None:

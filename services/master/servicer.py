@@ -1,0 +1,169 @@
+"""The master at the wire: protobuf to arrays and back, nothing else. Mix and references are spooled, then rendered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import grpc
+
+from outboard.audio.analysis import Analysis, analyze
+from outboard.audio.files import Tags
+from outboard.audio.files.tags import cover_of
+from outboard.audio.spool import Spool
+from outboard.errors import InvalidInput
+from outboard.rpc.bridge import Bridge, StageCall
+from outboard.rpc.convert import from_message, to_message
+from outboard.rpc.scratch import scratch_folder
+from outboard.rpc.stage import RunClock, file_chunks, first_config, spool_streams
+from outboard.rpc.streaming import PIECE_BYTES, StreamFormat, checked_format
+from outboard.settings import Settings
+from outboard.v1 import audio_pb2, master_service_pb2, master_service_pb2_grpc
+from services.master.master import master
+from services.master.plan import plan
+from services.master.reference import Reference
+from services.master.report import ENGINE_VERSIONS
+from services.master.settings import DeliverableSpec, MasterPlan, MasterSettings
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Call = StageCall[master_service_pb2.MasterRequest, master_service_pb2.MasterResponse]
+
+_MOST_REFERENCES = 8
+_LARGEST_COVER_BYTES = 2 * 1024 * 1024
+# Share of the work that is measuring the mix.
+_ANALYSIS_SHARE = 0.15
+
+
+class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
+    """``outboard.v1.MasterService``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._longest_seconds = settings.limits.maximum_audio_seconds
+        self._directory = settings.spool.directory
+        self._bridge = Bridge("master", settings.limits)
+
+    def Master(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[master_service_pb2.MasterRequest], context: Context
+    ) -> AsyncIterator[master_service_pb2.MasterResponse]:
+        """Render a mix to the files that are delivered."""
+        return self._bridge.run(self._master, request_iterator, _progress)
+
+    async def PlanMaster(  # noqa: N802 - the contract's name
+        self, request: master_service_pb2.PlanMasterRequest, context: Context
+    ) -> master_service_pb2.PlanMasterResponse:
+        """Decide all numbers of a master."""
+        if not request.HasField("analysis"):
+            raise InvalidInput("an analysis of the mix is needed", field="analysis")
+        analysis = from_message(request.analysis, Analysis, "analysis.")
+        settings = _settings(request.settings, "settings.")
+        decided = await asyncio.to_thread(plan, analysis, settings, dict(request.preset.values))
+        return master_service_pb2.PlanMasterResponse(plan=to_message(decided, master_service_pb2.MasterPlan))
+
+    async def ListEngines(  # noqa: N802 - the contract's name
+        self, request: master_service_pb2.MasterServiceListEnginesRequest, context: Context
+    ) -> master_service_pb2.MasterServiceListEnginesResponse:
+        """The engines of this server."""
+        engines = [
+            audio_pb2.EngineInfo(name=name, version=version, backend="numpy", device="cpu", available=True)
+            for name, version in ENGINE_VERSIONS.items()
+        ]
+        return master_service_pb2.MasterServiceListEnginesResponse(engines=engines)
+
+    def _master(self, call: Call) -> Generator[master_service_pb2.MasterResponse, None, None]:
+        clock = RunClock()
+        requests = call.requests()
+        config = first_config(requests)
+        formats = self._formats(config)
+        make_spool = partial(Spool, directory=self._directory)
+        settings = _settings(config.settings, "config.settings.")
+        given = from_message(config.plan, MasterPlan, "config.plan.") if config.HasField("plan") else None
+        tags = _tags(config)
+        with ExitStack() as stack:
+            folder = stack.enter_context(scratch_folder(self._directory))
+            spools = {name: stack.enter_context(make_spool(form.channels)) for name, form in formats.items()}
+            spool_streams(requests, formats, spools, self._longest_seconds)
+            mix, rate = spools[""].array, formats[""].sample_rate_hertz
+            references = [
+                Reference(name, spools[name].array, form.sample_rate_hertz) for name, form in formats.items() if name
+            ]
+            with call.turn():
+                before = analyze(mix, rate, progress=_part(call.progress, 0.0, _ANALYSIS_SHARE))
+                result = master(
+                    mix,
+                    rate,
+                    _with_default_files(given) if given else plan(before, settings, dict(config.preset.values)),
+                    directory=folder,
+                    references=references,
+                    before=before,
+                    tags=tags,
+                    spool_factory=make_spool,
+                    progress=_part(call.progress, _ANALYSIS_SHARE, 1.0),
+                )
+            for file in result.deliverables:
+                for chunk in file_chunks(file.path, file.name, PIECE_BYTES):
+                    yield master_service_pb2.MasterResponse(chunk=chunk)
+            report = to_message(result.report, master_service_pb2.MasteringReport)
+            report.run.CopyFrom(clock.run_info(mix.shape[1], rate))
+        yield master_service_pb2.MasterResponse(report=report)
+
+    def _formats(self, config: master_service_pb2.MasterConfig) -> dict[str, StreamFormat]:
+        """The layout of the mix (named "") and of each reference."""
+        if len(config.references) > _MOST_REFERENCES:
+            raise InvalidInput(
+                f"{len(config.references)} references are too many: {_MOST_REFERENCES} are allowed",
+                field="config.references",
+            )
+        formats = {"": checked_format(config.format, field="config.format", maximum_seconds=self._longest_seconds)}
+        for index, reference in enumerate(config.references):
+            field = f"config.references[{index}]"
+            if not reference.name or reference.name in formats:
+                raise InvalidInput("each reference needs a name of its own", field=f"{field}.name")
+            form = reference.format if reference.HasField("format") else config.format
+            formats[reference.name] = checked_format(
+                form, field=f"{field}.format", maximum_seconds=self._longest_seconds
+            )
+        return formats
+
+
+def _settings(message: master_service_pb2.MasterSettings, path: str) -> MasterSettings:
+    settings = from_message(message, MasterSettings, path)
+    return replace(settings, deliverables=tuple(_with_defaults(spec) for spec in settings.deliverables))
+
+
+def _with_default_files(given: MasterPlan) -> MasterPlan:
+    files = tuple(_with_defaults(spec) for spec in given.deliverables)
+    return replace(given, deliverables=files or (DeliverableSpec(),))
+
+
+def _with_defaults(spec: DeliverableSpec) -> DeliverableSpec:
+    """A rate or bit rate of 0 is the default one, says the contract."""
+    default = DeliverableSpec()
+    return replace(
+        spec,
+        sample_rate_hertz=spec.sample_rate_hertz or default.sample_rate_hertz,
+        bitrate_kbps=spec.bitrate_kbps or default.bitrate_kbps,
+    )
+
+
+def _tags(config: master_service_pb2.MasterConfig) -> Tags:
+    if len(config.cover_art) > _LARGEST_COVER_BYTES:
+        raise InvalidInput(
+            f"cover art of {len(config.cover_art)} bytes is too large: {_LARGEST_COVER_BYTES} are allowed",
+            field="config.cover_art",
+        )
+    cover = cover_of(config.cover_art) if config.cover_art else None
+    if config.cover_art and cover is None:
+        raise InvalidInput("cover art is neither JPEG nor PNG", field="config.cover_art")
+    return Tags(dict(config.tags), cover)
+
+
+def _part(progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
+    return lambda fraction: progress(begin + (end - begin) * fraction)
+
+
+def _progress(fraction: float) -> master_service_pb2.MasterResponse:
+    return master_service_pb2.MasterResponse(progress=audio_pb2.Progress(fraction=fraction, activity="mastering"))
