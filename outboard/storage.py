@@ -1,10 +1,11 @@
 """Where artifacts live: one small protocol, and a folder on disk that keeps it.
 
-Keys look like ``TENANT/more/parts``. An object is written once: the first stored content wins, and a later writer of the same key is told
-so. An object appears whole or not at all (written beside, flushed to the disk, then linked under its name), whatever kills the writer.
+Keys look like ``TENANT/more/parts``. An object is written once: the first stored content wins, and a later writer of the
+same key is told so. An object appears whole or not at all (written beside, flushed to the disk, then linked under its
+name), whatever kills the writer.
 
-What fails speaks the same for every kind of store: STORAGE_FULL when there is no room, STORAGE_UNAVAILABLE when the store does not
-answer, NOT_FOUND for an absent object, NAME_INVALID for a key that is not well-formed.
+What fails speaks the same for every kind of store: STORAGE_FULL when there is no room, STORAGE_UNAVAILABLE when the
+store does not answer, NOT_FOUND for an absent object, NAME_INVALID for a key that is not well-formed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class ObjectStore(Protocol):
         """Facts of an object, or None. With `mark_used` it counts as used now, as reading does."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """All objects below a whole-part prefix such as ``TENANT`` or ``TENANT/uploads``; the empty prefix lists all."""
+        """All objects below a whole-part prefix such as ``TENANT`` or ``TENANT/uploads``; the empty one lists all."""
 
     def delete(self, key: str) -> bool:
         """Removes an object; False where there was none."""
@@ -224,10 +225,11 @@ class FolderStore:
 
     def evict(
         self, *, idle_seconds: float | None = None, max_bytes: int | None = None, protected: Collection[str] = ()
-    ) -> list[str]:
-        """Removes what was not used for `idle_seconds`, then the least recently used until at most `max_bytes` are left.
+    ) -> Sequence[str]:
+        """Removes what was not used for `idle_seconds`, then the least recently used until `max_bytes` are left.
 
-        Pinned objects stay, and so does every object that is, or lies below, one of `protected` (keys or prefixes). Returns the removed keys.
+        Pinned objects stay, and so does every object that is, or lies below, one of `protected` (keys or prefixes).
+        Returns the removed keys.
         """
         with self._lock:
             kept = set(protected) | set(self._pins)

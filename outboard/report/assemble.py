@@ -1,7 +1,7 @@
 """The report of a job, from the reports of its stages.
 
-Everything that differs from run to run (wall-clock times, names of jobs, devices) is gathered under one key, ``run``: without it the
-documents of two runs on the same input are equal.
+Everything that differs from run to run (wall-clock times, names of jobs, devices) is gathered under one key, ``run``:
+without it the documents of two runs on the same input are equal.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ COMPARED = (
     ("crest_factor_db", "dB"),
     ("loudness_range_lu", "LU"),
 )
-"""Fields of Analysis that gain does not change, with their unit: comparing them as they are is comparing at equal loudness."""
+"""Fields of Analysis that gain does not change, with their unit: compared as they are, they are compared at equal
+loudness."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,14 @@ def assemble(stages: StageReports) -> job_service_pb2.JobReport:
     return report
 
 
-def compare(
-    before: analysis_pb2.Analysis, after: analysis_pb2.Analysis
-) -> list[job_service_pb2.Comparison]:
+def compare(before: analysis_pb2.Analysis, after: analysis_pb2.Analysis) -> list[job_service_pb2.Comparison]:
     """Each compared measure that at least one side has."""
     comparisons = []
     for metric, unit in COMPARED:
         comparison = job_service_pb2.Comparison(metric=metric, unit=unit)
-        if before.HasField(metric):
+        if _has(before, metric):
             comparison.before = getattr(before, metric)
-        if after.HasField(metric):
+        if _has(after, metric):
             comparison.after = getattr(after, metric)
         if comparison.HasField("before") or comparison.HasField("after"):
             comparisons.append(comparison)
@@ -113,6 +112,10 @@ def _taken_run(entry: dict[str, Any] | None) -> dict[str, Any]:
         if device:
             block.setdefault("device", device)
     return block
+
+
+def _has(message: Message, name: str) -> bool:
+    return message.HasField(name)
 
 
 def _fields(message: Message) -> dict[str, Any]:

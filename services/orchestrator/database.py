@@ -1,7 +1,6 @@
 """Jobs, uploads, and which results each job refers to: four tables on SQLite or Postgres.
 
-Every look-up is bounded by the tenant. All methods block (a few milliseconds): the servicer calls them from worker threads.
-A job that has ended never changes again, so writers race safely: each update names the states it may follow.
+Every look-up is bounded by the tenant. All methods block (a few milliseconds): worker threads call them. A job that has ended never changes again, so writers race safely: each update names the states it may follow.
 """
 
 from __future__ import annotations
@@ -71,8 +70,8 @@ _UPLOADS = sa.Table(
 class JobRow:
     """One job as stored.
 
-    `specification`, `error`, `report` are serialised protobuf messages, `progress` is a Job with nothing but progress; `inputs` is the
-    JSON list of (object key, digest) of its uploads.
+    `specification`, `error`, `report` are serialised protobuf messages, `progress` is a Job with nothing but progress;
+    `inputs` is the JSON list of (object key, digest) of its uploads.
     """
 
     id: str
@@ -161,9 +160,7 @@ class JobDatabase:
             query = query.where(_JOBS.c.state.in_(list(states)))
         if after:
             moment, job_id = after
-            older = sa.or_(
-                _JOBS.c.create_time < moment, sa.and_(_JOBS.c.create_time == moment, _JOBS.c.id < job_id)
-            )
+            older = sa.or_(_JOBS.c.create_time < moment, sa.and_(_JOBS.c.create_time == moment, _JOBS.c.id < job_id))
             query = query.where(older)
         query = query.order_by(_JOBS.c.create_time.desc(), _JOBS.c.id.desc()).limit(limit)
         with self._begin() as connection:
@@ -185,9 +182,7 @@ class JobDatabase:
             )
         return bool(changed.rowcount)
 
-    def succeed(
-        self, job_id: str, ended: Collection[int], artifacts: Sequence[ArtifactRow], **values: Any
-    ) -> bool:
+    def succeed(self, job_id: str, ended: Collection[int], artifacts: Sequence[ArtifactRow], **values: Any) -> bool:
         """Ends a job together with its artifacts, in one transaction, unless it has ended already."""
         now = time.time()
         with self._begin() as connection:

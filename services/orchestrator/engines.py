@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-
-import grpc
+from typing import Protocol
 
 from outboard.errors import FailedPrecondition, InvalidInput, Unavailable
-from outboard.rpc.errors import from_rpc_error
+from outboard.rpc.channel import outboard_errors
 from outboard.v1 import audio_pb2
 
 _FRESH_SECONDS = 2.0
 PASSTHROUGH = "passthrough"
 
-ListEngines = Callable[[], Awaitable[Sequence[audio_pb2.EngineInfo]]]
+
+class HasEngines(Protocol):
+    """The answer to any stage's ListEngines."""
+
+    @property
+    def engines(self) -> Sequence[audio_pb2.EngineInfo]: ...
+
+
+ListEngines = Callable[[], Awaitable[HasEngines]]
 
 
 class EngineCatalogue:
@@ -29,10 +36,8 @@ class EngineCatalogue:
     async def all(self) -> Sequence[audio_pb2.EngineInfo]:
         """All engines, the preferred first."""
         if time.monotonic() - self._asked > _FRESH_SECONDS:
-            try:
-                self._known = await self._list()
-            except grpc.aio.AioRpcError as error:
-                raise from_rpc_error(error) from error
+            with outboard_errors():
+                self._known = list((await self._list()).engines)
             self._asked = time.monotonic()
         return self._known
 

@@ -103,4 +103,3 @@ class AudioSink:
                     f"the stage answered with {frames} frames of {name or 'audio'} for {self._frames}",
                     reason="STREAM_LENGTH_MISMATCH",
                 )
-

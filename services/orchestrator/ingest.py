@@ -1,6 +1,6 @@
 """Reads an uploaded file: decoded in a child process, brought to 48 kHz stereo, stored as float WAV, and measured.
 
-Everything here blocks and belongs in a worker thread; `check` is called at least every block of work, and raises to stop it.
+Everything here blocks and belongs in a worker thread; `progress` is called every block of work and may raise to stop it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Progress = Callable[[float], None]
 
 
 def ingest_file(
-    path: Path, target: ObjectDraft, *, field: str, spool_directory: Path, progress: Progress
+    path: Path, target: ObjectDraft, *, field: str, spool_directory: Path | None, progress: Progress
 ) -> tuple[dict[str, Any], bytes]:
     """Decodes and measures a file, and writes its audio to `target`.
 

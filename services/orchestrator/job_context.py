@@ -67,7 +67,7 @@ class Workshop:
         self._jobs.pop(job_id, None)
 
     async def result(self, job: JobContext, prefix: str, produce: Produce) -> tuple[Result, bool]:
-        """The result of that name, and whether it was there already. Equal work is done once even by jobs that run together."""
+        """The result of that name, and whether it was there. Equal work of jobs that run together is done once."""
         # Noted first: what a running job uses is kept from eviction.
         await in_thread(self.database.use, job.id, prefix)
         async with self._locks.setdefault(prefix, asyncio.Lock()):

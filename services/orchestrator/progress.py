@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from outboard.errors import OutboardError
 from outboard.v1 import job_service_pb2
@@ -22,14 +22,14 @@ _log = logging.getLogger(__name__)
 
 
 class JobProgress:
-    """Fractions of the stages of one job. Stages with several parts (stems) count the mean of them; a fraction never falls."""
+    """Fractions of the stages of one job. A stage with several parts (stems) counts their mean; a fraction never falls."""
 
     def __init__(self, database: JobDatabase, job_id: str, stored: bytes) -> None:
         self._database = database
         self._job_id = job_id
         self._loop = asyncio.get_running_loop()
         self._job = job_service_pb2.Job.FromString(stored)
-        self._stages = {entry.stage: entry for entry in self._job.progress}
+        self._stages: dict[int, job_service_pb2.StageProgress] = {entry.stage: entry for entry in self._job.progress}
         self._parts: dict[int, dict[str, float]] = {}
         self._state = 0
         self._written = -PERIOD_SECONDS
@@ -84,9 +84,9 @@ class JobProgress:
             _log.warning("progress could not be written", extra={"job": self._job_id, "reason": error.reason})
 
 
-def initial_progress(stages: list[int]) -> bytes:
+def initial_progress(stages: Sequence[job_service_pb2.Stage.ValueType]) -> bytes:
     """What a new job's progress holds: every stage of it at zero."""
     job = job_service_pb2.Job()
     for stage in stages:
-        job.progress.add(stage=stage)  # type: ignore[arg-type]
+        job.progress.add(stage=stage)
     return job.SerializeToString(deterministic=True)

@@ -1,8 +1,8 @@
 """Results of stages under content-addressed names, so that nothing is computed twice.
 
-A result is a manifest at ``TENANT/results/DIGEST/manifest.json`` and the objects that it lists. The digest covers everything that the
-result depends on. Each attempt writes its objects under a name of its own and then the manifest, which is write-once: the
-first complete attempt wins as a whole, and stems of two attempts never mix.
+A result is a manifest at ``TENANT/results/DIGEST/manifest.json`` and the objects that it lists. The digest covers
+everything that the result depends on. Each attempt writes its objects under a name of its own and then the manifest,
+which is write-once: the first complete attempt wins as a whole, and stems of two attempts never mix.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Result:
 def result_prefix(
     tenant: str, stage: str, engines: Sequence[audio_pb2.EngineInfo], settings: Mapping[str, Any], inputs: Sequence[str]
 ) -> str:
-    """Where a result lives: the digest of stage, engines that run (name, version, weights, precision, backend), settings, inputs."""
+    """Where a result lives: the digest of the stage, the engines that run with their versions, settings and inputs."""
     identity = {
         "layout": _LAYOUT,
         "stage": stage,
@@ -79,7 +79,7 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Runs a blocking call in a worker thread. A cancelled caller still waits for its end: the call's resources are then free."""
+    """Runs a blocking call in a worker thread. A cancelled caller still waits for the call to end and free what it has."""
     return await stoppable(asyncio.to_thread(function, *args, **kwargs), lambda: None)
 
 

@@ -1,7 +1,7 @@
-"""One durable step per stage: reads its inputs by key, streams them through the stage service, and stores what comes back.
+"""One durable step per stage: reads its inputs by key, streams them through the stage, and stores what comes back.
 
-Each step first resolves which engine will run, then names its result by everything that the result depends on. A result that
-exists is used as it is, so a step that is run again after a crash, or by another job, costs a look-up.
+Each step first resolves which engine will run, then names its result by everything that the result depends on. A
+result that exists is used as it is, so a step that is run again after a crash, or by another job, costs a look-up.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Done:
 class Steps:
     """The work of each step. Methods take and return small values only: audio moves between store and stages."""
 
-    def __init__(self, workshop: Workshop, peers: Peers, spool_directory: Path) -> None:
+    def __init__(self, workshop: Workshop, peers: Peers, spool_directory: Path | None) -> None:
         self._workshop = workshop
         self._peers = peers
         self._spool_directory = spool_directory
@@ -142,7 +142,7 @@ class Steps:
 
     async def _restored(self, job: JobContext, stem: AudioRef, song: Done | None) -> tuple[Result, bool]:
         config = restorer_service_pb2.RestoreConfig(format=stem.format(), settings=job.specification.restoration)
-        config.settings.role = stem.role  # type: ignore[assignment]
+        config.settings.role = stem.role
         if song:
             config.facts.CopyFrom(await self._facts(song))
         engines = [
@@ -179,7 +179,7 @@ class Steps:
             format=longest.format(), settings=job.specification.mix, preset=job.specification.resolved_preset
         )
         for stem in stems:
-            config.stems.add(name=stem.name, role=stem.role, format=stem.format())  # type: ignore[arg-type]
+            config.stems.add(name=stem.name, role=stem.role, format=stem.format())
         if song:
             config.song.CopyFrom(await self._analysis(song))
         engine = await self._peers.mixer_engines.resolve(config.settings.engine, "job.mix.engine")
@@ -308,7 +308,7 @@ class FileSink:
             media_type = _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
             self._files[name] = await self._draft.open(name, media_type)
         if chunk.offset != self._files[name].size:
-            raise Internal(f"the master answered with byte {chunk.offset} of {name!r} out of order", reason="STREAM_GAP")
+            raise Internal(f"the master sent byte {chunk.offset} of {name!r} out of order", reason="STREAM_GAP")
         await self._files[name].write(chunk.data)
 
     def check(self) -> None:
@@ -340,12 +340,10 @@ async def _receive(
 def _check_engine(ran: audio_pb2.EngineInfo, wanted: audio_pb2.EngineInfo) -> None:
     """A result must never be stored under another engine than the one that made it."""
     if (ran.name, ran.version) != (wanted.name, wanted.version):
-        raise Internal(
-            f"asked for {wanted.name} {wanted.version}, the stage ran {ran.name} {ran.version}", reason="ENGINE_UNAVAILABLE"
-        )
+        message = f"asked for {wanted.name} {wanted.version}, the stage ran {ran.name} {ran.version}"
+        raise Internal(message, reason="ENGINE_UNAVAILABLE")
 
 
 def _patience(sources: Sequence[AudioRef]) -> float:
     """Deadline of a stage's call in seconds: generous, as it only has to catch what hangs."""
     return min(_LONGEST_CALL_SECONDS, 120.0 + 20.0 * sum(source.seconds for source in sources))
-

@@ -1,0 +1,74 @@
+"""Keeps the store from filling: old and least recently used results go.
+
+Those of running jobs stay, and those of jobs that asked to keep theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from outboard.errors import OutboardError
+from outboard.settings import StoreSettings
+from outboard.storage import FolderStore
+from outboard.v1 import job_service_pb2
+from services.orchestrator.database import JobDatabase
+from services.orchestrator.progress import ENDED
+from services.orchestrator.results import in_thread
+from services.orchestrator.uploads import Uploads
+
+_PERIOD_SECONDS = 300.0
+_FIRST_SECONDS = 20.0
+_DAY_SECONDS = 86400.0
+_ROOM_SHARE = 0.5  # a full disk: results shrink to this share of what they were
+
+_log = logging.getLogger(__name__)
+
+
+class Housekeeper:
+    """Evicts on a timer, and at once when a disk is full."""
+
+    def __init__(self, store: FolderStore, database: JobDatabase, uploads: Uploads, settings: StoreSettings) -> None:
+        self._store = store
+        self._database = database
+        self._uploads = uploads
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Sweeps every few minutes, for ever."""
+        await asyncio.sleep(_FIRST_SECONDS)
+        while True:
+            try:
+                await in_thread(self.sweep)
+            except OutboardError as error:
+                _log.warning("housekeeping failed, it is tried again", extra={"reason": error.reason})
+            await asyncio.sleep(_PERIOD_SECONDS)
+
+    def sweep(self) -> list[str]:
+        """Removes what its time-to-live or the size cap says. Blocks."""
+        idle_seconds = self._settings.intermediate_days * _DAY_SECONDS
+        self._uploads.forget(time.time() - idle_seconds)
+        removed = self._store.evict(
+            idle_seconds=idle_seconds, max_bytes=self._settings.maximum_bytes, protected=self._protected()
+        )
+        if removed:
+            _log.info("evicted", extra={"objects": len(removed)})
+        return removed
+
+    def make_room(self) -> None:
+        """Halves what may be evicted, for a job that found the disk full. Blocks."""
+        total = sum(info.size for info in self._store.list(""))
+        self._store.evict(max_bytes=int(total * _ROOM_SHARE), protected=self._protected())
+
+    def _protected(self) -> set[str]:
+        running = {row.id for row in self._database.unfinished(ENDED)}
+        return self._database.uses_of(running | self._keepers())
+
+    def _keepers(self) -> set[str]:
+        """Jobs that asked to keep their intermediates."""
+        return {
+            row.id
+            for row in self._database.unfinished(())
+            if job_service_pb2.Job.FromString(row.specification).keep_intermediates
+        }

@@ -1,0 +1,78 @@
+"""The four stage services as the orchestrator sees them: a stub each, and the engines that they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+from outboard.rpc.channel import aio_channel
+from outboard.settings import PeerSettings
+from outboard.v1 import (
+    audio_pb2,
+    master_service_pb2,
+    master_service_pb2_grpc,
+    mixer_service_pb2,
+    mixer_service_pb2_grpc,
+    restorer_service_pb2,
+    restorer_service_pb2_grpc,
+    separator_service_pb2,
+    separator_service_pb2_grpc,
+)
+from services.orchestrator.engines import EngineCatalogue
+
+_REFERENCE_ENGINE = "matchering"
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Stubs and engine catalogues. Close when done."""
+
+    channels: tuple[grpc.aio.Channel, ...]
+    separator: separator_service_pb2_grpc.SeparatorServiceAsyncStub
+    restorer: restorer_service_pb2_grpc.RestorerServiceAsyncStub
+    mixer: mixer_service_pb2_grpc.MixerServiceAsyncStub
+    master: master_service_pb2_grpc.MasterServiceAsyncStub
+    separator_engines: EngineCatalogue
+    restorer_engines: EngineCatalogue
+    mixer_engines: EngineCatalogue
+    master_engines: EngineCatalogue
+
+    async def master_engine(self, settings: master_service_pb2.MasterSettings) -> audio_pb2.EngineInfo:
+        """The engine that a master will run: the named one, or the best for the intent."""
+        name = settings.engine
+        if not name and settings.intent == master_service_pb2.MASTER_INTENT_REFERENCE:
+            name = _REFERENCE_ENGINE
+        return await self.master_engines.resolve(name, "job.mastering.engine")
+
+    async def close(self) -> None:
+        """Closes the channels."""
+        for channel in self.channels:
+            await channel.close(None)
+
+
+def connect(settings: PeerSettings) -> Peers:
+    """Channels to all stages; nothing is sent yet."""
+    separator, restorer, mixer, master = channels = tuple(
+        aio_channel(address) for address in (settings.separator, settings.restorer, settings.mixer, settings.master)
+    )
+    separator_stub = separator_service_pb2_grpc.SeparatorServiceStub(separator)
+    restorer_stub = restorer_service_pb2_grpc.RestorerServiceStub(restorer)
+    mixer_stub = mixer_service_pb2_grpc.MixerServiceStub(mixer)
+    master_stub = master_service_pb2_grpc.MasterServiceStub(master)
+
+    separator_request = separator_service_pb2.SeparatorServiceListEnginesRequest()
+    restorer_request = restorer_service_pb2.RestorerServiceListEnginesRequest()
+    mixer_request = mixer_service_pb2.MixerServiceListEnginesRequest()
+    master_request = master_service_pb2.MasterServiceListEnginesRequest()
+    return Peers(
+        channels,
+        separator_stub,
+        restorer_stub,
+        mixer_stub,
+        master_stub,
+        EngineCatalogue("separator", lambda: separator_stub.ListEngines(separator_request)),
+        EngineCatalogue("restorer", lambda: restorer_stub.ListEngines(restorer_request)),
+        EngineCatalogue("mixer", lambda: mixer_stub.ListEngines(mixer_request)),
+        EngineCatalogue("master", lambda: master_stub.ListEngines(master_request)),
+    )

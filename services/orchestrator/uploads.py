@@ -1,0 +1,202 @@
+"""Files on their way in: resumable, in parts of bounded size, joined and digested when they are complete.
+
+A part is an object named by its offset. What a broken connection delivered stays, so an upload goes on from where it
+ended, on any replica. A complete upload becomes one object named by its digest, and the same bytes are stored once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+
+from outboard import storage
+from outboard.errors import FailedPrecondition, InvalidInput, NotFound, OutboardError, ResourceExhausted
+from outboard.storage import ObjectStore
+from outboard.v1 import job_service_pb2
+from services.orchestrator.database import JobDatabase, UploadRow
+from services.orchestrator.results import in_thread
+
+MAXIMUM_UPLOAD_BYTES = 4 * 1024**3
+_PART_BYTES = 8 * 1024 * 1024
+_MAXIMUM_MESSAGE_BYTES = 1024 * 1024
+_NAME = re.compile(r"uploads/([A-Za-z0-9_-]{1,64})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Uploads:
+    """Receives and finds uploads."""
+
+    def __init__(self, store: ObjectStore, database: JobDatabase) -> None:
+        self._store = store
+        self._database = database
+        self._busy: set[str] = set()
+
+    async def receive(
+        self, tenant: str, requests: AsyncIterator[job_service_pb2.UploadAudioRequest]
+    ) -> job_service_pb2.Upload:
+        """Takes one upload stream.
+
+        Raises:
+            InvalidInput: no start, a second one, UPLOAD_OFFSET, a wrong size or digest.
+            NotFound: no such upload of this tenant.
+            ResourceExhausted: larger than the limit, or the store is full.
+        """
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("request") != "start":
+            raise InvalidInput("the first message must be the start", reason="STREAM_CONFIG_MISSING", field="start")
+        start = first.start
+        if start.sha256 and not _SHA256.fullmatch(start.sha256):
+            raise InvalidInput("sha256 is 64 lower-case hexadecimal digits", field="start.sha256")
+        row = await self._opened(tenant, start)
+        if row.key is not None:
+            return message(row)
+        if row.id in self._busy:
+            raise FailedPrecondition("the upload is being received on another stream", reason="UPLOAD_OFFSET")
+        self._busy.add(row.id)
+        try:
+            size = await self._take(row, start, requests)
+            return await self._closed(row, start, size)
+        finally:
+            self._busy.discard(row.id)
+
+    async def get(self, tenant: str, name: str) -> UploadRow:
+        """One upload of this tenant, with what has arrived.
+
+        Raises:
+            InvalidInput: NAME_INVALID.
+            NotFound: there is none.
+        """
+        match = _NAME.fullmatch(name)
+        if not match:
+            raise InvalidInput("an upload's name is uploads/{upload}", reason="NAME_INVALID", field="name")
+        row = await in_thread(self._database.upload, tenant, match.group(1))
+        if row is None:
+            raise NotFound("no such upload")
+        return row
+
+    def forget(self, older_than: float) -> None:
+        """Removes unfinished uploads that nobody continued, and the records of finished ones. Blocks."""
+        for row in self._database.drop_uploads(older_than):
+            for info in list(self._store.list(_parts_prefix(row))):
+                self._store.delete(info.key)
+
+    async def _opened(self, tenant: str, start: job_service_pb2.UploadStart) -> UploadRow:
+        if start.name:
+            row = await self.get(tenant, start.name)
+        else:
+            row = UploadRow(secrets.token_urlsafe(24), tenant, None, 0, None, time.time())
+            await in_thread(self._database.put_upload, row)
+        if row.key is None and start.offset != row.size:
+            raise InvalidInput(
+                f"the upload goes on at byte {row.size}, not {start.offset}",
+                reason="UPLOAD_OFFSET",
+                field="start.offset",
+                metadata={"offset": str(row.size), "upload": f"uploads/{row.id}"},
+            )
+        return row
+
+    async def _take(
+        self,
+        row: UploadRow,
+        start: job_service_pb2.UploadStart,
+        requests: AsyncIterator[job_service_pb2.UploadAudioRequest],
+    ) -> int:
+        """Stores parts until the stream ends; what arrived before a break is kept."""
+        expected = start.size_bytes if start.HasField("size_bytes") else None
+        pending, size = bytearray(), row.size
+        try:
+            async for request in requests:
+                _check_data(request, size + len(pending), expected)
+                pending += request.data
+                if len(pending) >= _PART_BYTES:
+                    size = await self._store_part(row, size, pending)
+        except (asyncio.CancelledError, OutboardError) as error:
+            if not isinstance(error, ResourceExhausted):
+                with suppress(OutboardError):
+                    await self._store_part(row, size, pending)
+            raise
+        return await self._store_part(row, size, pending)
+
+    async def _store_part(self, row: UploadRow, offset: int, pending: bytearray) -> int:
+        if not pending:
+            return offset
+        data = bytes(pending)
+        pending.clear()
+        size = offset + len(data)
+
+        def store() -> None:
+            # A part that a crash left without its record is replaced.
+            self._store.delete(f"{_parts_prefix(row)}/{offset:015d}")
+            storage.put(self._store, f"{_parts_prefix(row)}/{offset:015d}", data)
+            self._database.put_upload(UploadRow(row.id, row.tenant, None, size, None, time.time()))
+
+        await in_thread(store)
+        return size
+
+    async def _closed(self, row: UploadRow, start: job_service_pb2.UploadStart, size: int) -> job_service_pb2.Upload:
+        if start.HasField("size_bytes") and size < start.size_bytes:
+            # The sender ended early on purpose: what came is kept and may be continued.
+            return message(UploadRow(row.id, row.tenant, None, size, None, time.time()))
+        return message(await in_thread(self._join, row, start.sha256, size))
+
+    def _join(self, row: UploadRow, wanted_sha256: str, size: int) -> UploadRow:
+        digest = hashlib.sha256()
+        for piece in self._pieces(row, size):
+            digest.update(piece)
+        sha256 = digest.hexdigest()
+        if wanted_sha256 and wanted_sha256 != sha256:
+            self._drop_parts(row)
+            self._database.put_upload(UploadRow(row.id, row.tenant, None, 0, None, time.time()))
+            raise InvalidInput(
+                f"the bytes that arrived have the digest {sha256}: send them again from byte 0", field="start.sha256"
+            )
+        key = f"{row.tenant}/inputs/{sha256}"
+        if self._store.stat(key, mark_used=True) is None:
+            storage.put(self._store, key, self._pieces(row, size))
+        done = UploadRow(row.id, row.tenant, key, size, sha256, time.time())
+        self._database.put_upload(done)
+        self._drop_parts(row)
+        return done
+
+    def _pieces(self, row: UploadRow, size: int) -> Iterator[bytes]:
+        position = 0
+        while position < size:
+            for piece in self._store.read(f"{_parts_prefix(row)}/{position:015d}"):
+                position += len(piece)
+                yield piece
+
+    def _drop_parts(self, row: UploadRow) -> None:
+        for info in list(self._store.list(_parts_prefix(row))):
+            self._store.delete(info.key)
+
+
+def message(row: UploadRow) -> job_service_pb2.Upload:
+    """The wire's form of an upload."""
+    return job_service_pb2.Upload(
+        name=f"uploads/{row.id}", size_bytes=row.size, complete=row.key is not None, sha256=row.sha256 or ""
+    )
+
+
+def _check_data(request: job_service_pb2.UploadAudioRequest, arrived: int, expected: int | None) -> None:
+    kind = request.WhichOneof("request")
+    if kind == "start":
+        raise InvalidInput("a second start", reason="STREAM_CONFIG_REPEATED", field="start")
+    if len(request.data) > _MAXIMUM_MESSAGE_BYTES:
+        raise InvalidInput("a message holds at most 1 MiB", reason="STREAM_CHUNK_SIZE", field="data")
+    total = arrived + len(request.data)
+    if expected is not None and total > expected:
+        raise InvalidInput(
+            f"more bytes than the announced {expected}", reason="STREAM_LENGTH_MISMATCH", field="start.size_bytes"
+        )
+    if total > MAXIMUM_UPLOAD_BYTES:
+        raise ResourceExhausted(f"an upload has at most {MAXIMUM_UPLOAD_BYTES} bytes")
+
+
+def _parts_prefix(row: UploadRow) -> str:
+    # The id may begin with a character that no key part begins with.
+    return f"{row.tenant}/uploads/u{row.id}"

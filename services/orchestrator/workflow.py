@@ -1,0 +1,86 @@
+"""A song's way through the pipeline, on one screen.
+
+The workflow is durable (DBOS): a step that has finished is not run again after a crash, and an interrupted one is.
+Steps are preemptible: the cancel flag in the database stops the running one within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from dbos import DBOS, DBOSConfiguredInstance
+from dbos._error import DBOSWorkflowCancelledError
+
+from outboard.errors import Internal, OutboardError
+from services.orchestrator.finish import Finish, Outcome
+from services.orchestrator.specification import Route
+from services.orchestrator.steps import Steps
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PIPELINE_VERSION = "1"
+"""Raised when the order of steps changes."""
+
+_log = logging.getLogger(__name__)
+
+
+@DBOS.dbos_class()
+class Pipeline(DBOSConfiguredInstance):
+    """The workflow over one orchestrator's steps."""
+
+    def __init__(self, steps: Steps, finish: Finish) -> None:
+        super().__init__("pipeline")
+        self._steps = steps
+        self._finish = finish
+
+    @DBOS.workflow(name="pipeline")
+    async def run(self, tenant: str, job_id: str) -> None:
+        """Ingest, separate, restore each stem in parallel, mix, master, finish; as much of it as the job asks for."""
+        job = (tenant, job_id)
+        try:
+            route: Route = await step(self._finish.begin, *job)
+            sources = list(await asyncio.gather(*(step(self._steps.ingest, *job, source) for source in route.sources)))
+            references = await asyncio.gather(*(step(self._steps.ingest, *job, source) for source in route.references))
+            song = sources[0] if route.is_song else None
+            outcome = Outcome(song=song)
+            stems = [audio for source in sources for audio in source.audio]
+            if route.separates and song:
+                outcome.separation = await step(self._steps.separate, *job, song)
+                stems = list(outcome.separation.audio)
+            if route.restores:
+                names = [stem.name for stem in stems]
+                outcome.restorations = list(
+                    await asyncio.gather(*(step(self._steps.restore, *job, stem, names, song) for stem in stems))
+                )
+                stems = [audio for restored in outcome.restorations for audio in restored.audio]
+            outcome.stems = stems if route.has_stems else []
+            mix = stems[0]
+            if route.mixes:
+                outcome.mix = await step(self._steps.mix, *job, stems, song)
+                mix = outcome.mix.audio[0]
+            if route.masters:
+                followed = [reference.audio[0] for reference in references]
+                outcome.mastering = await step(self._steps.master, *job, mix, song, followed)
+            elif route.mixes:
+                outcome.measured = await step(self._steps.measure, *job, mix)
+            await step(self._finish.succeed, *job, outcome)
+        except OutboardError as error:
+            await step(self._finish.fail, *job, error)
+        except DBOSWorkflowCancelledError:
+            raise
+        except Exception:
+            _log.exception("a job failed unexpectedly", extra={"job": job_id})
+            await step(self._finish.fail, *job, Internal("an internal error, see the orchestrator's log"))
+        finally:
+            self._finish.forget(job_id)
+
+
+async def step(function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Runs one durable, preemptible step under the function's name."""
+    options: Any = {"name": function.__qualname__, "preemptible": True}
+    result: R = await DBOS.run_step_async(options, function, *args, **kwargs)
+    return result
