@@ -1,0 +1,168 @@
+"""The console as data: settings asked for, the plan that holds every number, and the report. No decisions, no sound.
+
+Class and field names are those of ``mixer_service.proto``, so that plans and reports cross the wire unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from outboard.audio.processors import Processor, ProcessorReport
+
+MAX_STEMS = 12
+ENGINE_NAME = "console"
+# Raised whenever the console's sound changes.
+ENGINE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class MixSettings:
+    """How to mix; None leaves the decision to the planner.
+
+    Attributes:
+        engine: ``console``, or ``passthrough`` for the plain sum; empty is ``console``.
+        respect_user_gains: keep the stems' levels as they are. None: separated stems stay within 3 dB, supplied
+            stems are balanced from scratch.
+        bypass: labels of processors to leave out.
+        bypass_all: all processors and gains out: the mix is the sum of its stems.
+        width_cap: highest factor on any side signal, 0 to 1.4.
+        peak_target_dbfs: highest sample of the mix; None takes -6.
+        intensity: how much of the whole treatment, 0 to 100; None takes 100.
+    """
+
+    engine: str = ""
+    respect_user_gains: bool | None = None
+    bypass: tuple[str, ...] = ()
+    bypass_all: bool = False
+    width_cap: float | None = None
+    peak_target_dbfs: float | None = None
+    intensity: float | None = None
+
+
+@dataclass(frozen=True)
+class EnvelopePoint:
+    """A point of a gain envelope: position in frames, gain in dB."""
+
+    frame: int
+    gain_db: float
+
+
+@dataclass(frozen=True)
+class Send:
+    """A copy of a strip, after its fader, to a bus at ``level_db``."""
+
+    bus: str
+    level_db: float
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One stem's channel.
+
+    Attributes:
+        stem: the stem's name.
+        role: what it plays.
+        gain_db: fader.
+        pan: -1 left to 1 right (a balance: the far side fades).
+        polarity_inverted: whether its polarity is turned.
+        chain: processors in order, before the fader.
+        sends: copies to effect buses, after the fader.
+        bus: where it goes; empty is the mix.
+        envelope: gain over time on top of the fader, straight lines in dB between the points; none: constant.
+    """
+
+    stem: str
+    role: str
+    gain_db: float = 0.0
+    pan: float = 0.0
+    polarity_inverted: bool = False
+    chain: tuple[Processor, ...] = ()
+    sends: tuple[Send, ...] = ()
+    bus: str = ""
+    envelope: tuple[EnvelopePoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bus:
+    """A sum of strips or a shared effect; it goes to the mix."""
+
+    name: str
+    gain_db: float = 0.0
+    chain: tuple[Processor, ...] = ()
+
+
+@dataclass(frozen=True)
+class MixPlan:
+    """All numbers of a mix.
+
+    Attributes:
+        strips: one per stem.
+        buses: sums of strips.
+        master_chain: processors of the stereo sum.
+        trim_db: gain of the sum, after the chain.
+        notes: why things are as they are, a sentence each.
+        peak_target_dbfs: the finished mix is turned down to this highest sample; None: left as it is.
+    """
+
+    strips: tuple[Strip, ...]
+    buses: tuple[Bus, ...] = ()
+    master_chain: tuple[Processor, ...] = ()
+    trim_db: float = 0.0
+    notes: tuple[str, ...] = ()
+    peak_target_dbfs: float | None = None
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Which engine ran."""
+
+    name: str = ENGINE_NAME
+    version: int = ENGINE_VERSION
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something a person should know that did not stop the work."""
+
+    code: str
+    message: str
+    stem: str = ""
+
+
+@dataclass(frozen=True)
+class StripReport:
+    """What one strip or bus did; ``role`` is empty for buses, and what cannot be measured is None."""
+
+    name: str
+    gain_db: float
+    role: str = ""
+    processors: tuple[ProcessorReport, ...] = ()
+    mid_side_ratio_before_db: float | None = None
+    mid_side_ratio_after_db: float | None = None
+
+
+@dataclass(frozen=True)
+class MixReport:
+    """What the console did.
+
+    Attributes:
+        engine: which engine ran.
+        plan: the plan that was rendered.
+        strips: what each strip did, in the plan's order.
+        buses: what each bus did, the mix last.
+        frames: length.
+        sample_peak_dbfs: highest sample of the mix; None for silence.
+        trim_db: gain of the finished mix, the plan's and what met the peak target.
+        correlation: of left and right of the mix; None for silence.
+        warnings: what a person should know.
+    """
+
+    engine: EngineInfo
+    plan: MixPlan
+    strips: tuple[StripReport, ...]
+    buses: tuple[StripReport, ...]
+    frames: int
+    sample_peak_dbfs: float | None = None
+    trim_db: float = 0.0
+    correlation: float | None = None
+    warnings: tuple[Warning, ...] = field(default=())

@@ -1,0 +1,156 @@
+"""The desk at work: strips and buses with their memory, one block at a time. ``mix`` drives it over a whole song."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outboard.audio.chain import Chain
+from outboard.audio.dynamics import Delay
+from outboard.audio.filters import Audio, to_float32
+from outboard.audio.stereo import StereoMeter, pan_gains
+from services.mixer.console import Bus, MixPlan, Strip, StripReport
+
+_MIX_NAME = "mix"
+
+
+class _StripAtWork:
+    """One strip: its chain, its delay to the slowest strip, its fader."""
+
+    def __init__(self, strip: Strip, sample_rate_hertz: int) -> None:
+        self.strip = strip
+        self.chain = Chain(strip.chain, sample_rate_hertz)
+        self.before, self.after = StereoMeter(), StereoMeter()
+        left, right = pan_gains(strip.pan)
+        sign = -1.0 if strip.polarity_inverted else 1.0
+        self._gains = sign * 10.0 ** (strip.gain_db / 20.0) * np.array([[left], [right]])
+        self._points = (
+            np.array([float(p.frame) for p in strip.envelope]),
+            np.array([p.gain_db for p in strip.envelope]),
+        )
+        self._delay = Delay(2, 0)
+        self._late = 0
+
+    def align(self, latency_frames: int) -> None:
+        """Delays this strip to the slowest one."""
+        self._late = latency_frames
+        self._delay = Delay(2, latency_frames - self.chain.latency_frames)
+
+    def process(self, block: Audio, keys: Mapping[str, Audio], start: int) -> NDArray[np.float64]:
+        """After the fader, float64."""
+        self.before.process(block)
+        late = self._delay.process(self.chain.process(block, keys))
+        out: NDArray[np.float64] = late * self._gains
+        if self.strip.envelope:
+            frames = start - self._late + np.arange(out.shape[1])
+            out *= 10.0 ** (np.interp(frames, *self._points) / 20.0)
+        self.after.process(out)
+        return out
+
+    def report(self) -> StripReport:
+        """What it did so far."""
+        return StripReport(
+            name=self.strip.stem,
+            gain_db=self.strip.gain_db,
+            role=self.strip.role,
+            processors=self.chain.reports(),
+            mid_side_ratio_before_db=self.before.mid_side_ratio_db,
+            mid_side_ratio_after_db=self.after.mid_side_ratio_db,
+        )
+
+
+class _BusAtWork:
+    """One bus: its sidechain keys and its chain, its delay to the slowest bus, its fader."""
+
+    def __init__(self, bus: Bus, sample_rate_hertz: int, key_delay_frames: int) -> None:
+        self.bus = bus
+        self.chain = Chain(bus.chain, sample_rate_hertz)
+        self.before, self.after = StereoMeter(), StereoMeter()
+        self._gain = 10.0 ** (bus.gain_db / 20.0)
+        self._keys = {name: Delay(2, key_delay_frames) for name in sorted(self.chain.key_names)}
+        self._delay = Delay(2, 0)
+
+    def align(self, latency_frames: int) -> None:
+        """Delays this bus to the slowest one."""
+        self._delay = Delay(2, latency_frames - self.chain.latency_frames)
+
+    def process(self, total: NDArray[np.float64], keys: Mapping[str, Audio]) -> NDArray[np.float64]:
+        """After the fader, float64; ``keys`` are as early as the stems."""
+        self.before.process(total)
+        own_keys = {name: delay.process(keys[name]) for name, delay in self._keys.items()}
+        late = self._delay.process(self.chain.process(to_float32(total), own_keys))
+        out: NDArray[np.float64] = late * np.float64(self._gain)
+        self.after.process(out)
+        return out
+
+    def report(self) -> StripReport:
+        """What it did so far."""
+        return StripReport(
+            name=self.bus.name,
+            gain_db=self.bus.gain_db,
+            processors=self.chain.reports(),
+            mid_side_ratio_before_db=self.before.mid_side_ratio_db,
+            mid_side_ratio_after_db=self.after.mid_side_ratio_db,
+        )
+
+
+class Desk:
+    """All strips and buses of a plan, and the mix bus behind them.
+
+    Sidechain keys are stems before their chains, or buses as the plain sum of their strips' stems: nothing that is
+    being processed can drive itself in a circle. The mix comes ``latency_frames`` late.
+    """
+
+    def __init__(self, plan: MixPlan, sample_rate_hertz: int) -> None:
+        self._strips = [_StripAtWork(strip, sample_rate_hertz) for strip in plan.strips]
+        strips_late = _slowest(strip.chain for strip in self._strips)
+        for strip in self._strips:
+            strip.align(strips_late)
+        self._buses = [_BusAtWork(bus, sample_rate_hertz, strips_late) for bus in plan.buses]
+        buses_late = _slowest(bus.chain for bus in self._buses)
+        for bus in self._buses:
+            bus.align(buses_late)
+        self._direct = Delay(2, buses_late)
+        mix_bus = Bus(_MIX_NAME, plan.trim_db, plan.master_chain)
+        self._mix = _BusAtWork(mix_bus, sample_rate_hertz, strips_late + buses_late)
+        self._mix.align(self._mix.chain.latency_frames)
+        self.latency_frames = strips_late + buses_late + self._mix.chain.latency_frames
+        chains = [strip.chain for strip in self._strips] + [bus.chain for bus in (*self._buses, self._mix)]
+        self._key_names = sorted({name for chain in chains for name in chain.key_names})
+
+    def process(self, blocks: Mapping[str, Audio], start: int) -> Audio:
+        """The mix for the blocks ``(2, n)`` of all stems that begin at frame ``start``."""
+        keys = {name: self._key(name, blocks) for name in self._key_names}
+        frames = next(iter(blocks.values())).shape[1]
+        sums = {name: np.zeros((2, frames)) for name in ("", *(bus.bus.name for bus in self._buses))}
+        for strip in self._strips:
+            out = strip.process(blocks[strip.strip.stem], keys, start)
+            sums[strip.strip.bus] += out
+            for send in strip.strip.sends:
+                sums[send.bus] += 10.0 ** (send.level_db / 20.0) * out
+        # Unrouted strips keep their full precision; the delay is there for buses only.
+        total = sums[""]
+        if self._buses:
+            total = np.asarray(self._direct.process(to_float32(total)), np.float64)
+        for bus in self._buses:
+            total = total + bus.process(sums[bus.bus.name], keys)
+        return to_float32(self._mix.process(total, keys))
+
+    def _key(self, name: str, blocks: Mapping[str, Audio]) -> Audio:
+        if name in blocks:
+            return blocks[name]
+        members = [blocks[strip.strip.stem] for strip in self._strips if strip.strip.bus == name]
+        return np.sum(members, axis=0, dtype=np.float32) if members else np.zeros_like(next(iter(blocks.values())))
+
+    def reports(self) -> tuple[tuple[StripReport, ...], tuple[StripReport, ...]]:
+        """What strips and buses did so far; the mix is the last bus."""
+        return (
+            tuple(strip.report() for strip in self._strips),
+            (*(bus.report() for bus in self._buses), self._mix.report()),
+        )
+
+
+def _slowest(chains: Iterable[Chain]) -> int:
+    return max((chain.latency_frames for chain in chains), default=0)
