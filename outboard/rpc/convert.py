@@ -12,8 +12,9 @@ This is how each maps:
     ``A | B`` named like the oneof    oneof: each dataclass belongs to the member whose message has its name
     ``datetime``                      google.protobuf.Timestamp
 
-A field that is unset in the message takes the dataclass's default. Message fields that the dataclass lacks are
-skipped (the servicer adds a report's ``run``); ``unmatched_fields`` names all differences for a conformance test.
+A field that is unset in the message takes the dataclass's default. A field that is set and that the dataclass lacks is
+refused: to leave out what somebody asked for is no answer. Only a report's ``run``, which the servicer adds, is skipped.
+``unmatched_fields`` names all differences for a conformance test.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ _Enum: TypeAlias = Any
 
 _TIMESTAMP = "google.protobuf.Timestamp"
 _UNSET = object()
+# What a servicer adds to a domain's report.
+_ADDED = frozenset({"run"})
 
 
 # --- dataclass to message -------------------------------------------------------------------------------------------
@@ -127,7 +130,8 @@ def from_message(message: Message, kind: type[D], path: str = "") -> D:
         path: of this message in the request, with a dot at its end; used in violations.
 
     Raises:
-        InvalidInput: an enum number that this version does not know, or a field that must be set and is not.
+        InvalidInput: an enum number that this version does not know, a field that must be set and is not, or one that
+            is set and has no counterpart.
     """
     hints = _hints(typing.cast(Any, kind))
     arguments: dict[str, Any] = {}
@@ -143,7 +147,15 @@ def from_message(message: Message, kind: type[D], path: str = "") -> D:
             arguments[field.name] = ""
         else:
             raise InvalidInput(f"{path}{field.name} must be set", field=f"{path}{field.name}")
+    _refuse_others(message, set(hints), path)
     return kind(**arguments)
+
+
+def _refuse_others(message: Message, names: set[str], path: str) -> None:
+    for field, _ in message.ListFields():
+        oneof = field.containing_oneof
+        if field.name not in names and field.name not in _ADDED and (oneof is None or oneof.name not in names):
+            raise InvalidInput(f"{path}{field.name} is not supported here", field=f"{path}{field.name}")
 
 
 def _read(message: Message, name: str, hint: Any, where: str) -> Any:
@@ -227,7 +239,7 @@ def _prefix(descriptor: _Enum) -> str:
 # --- conformance ----------------------------------------------------------------------------------------------------
 
 
-def unmatched_fields(kind: type, descriptor: _Descriptor, *, ignore: Iterable[str] = ("run",)) -> list[str]:
+def unmatched_fields(kind: type, descriptor: _Descriptor, *, ignore: Iterable[str] = _ADDED) -> list[str]:
     """Every field, here or in messages below, that only one of the two sides has. Empty where they map one to one."""
     return sorted(set(_differences(kind, descriptor, frozenset(ignore), set())))
 
