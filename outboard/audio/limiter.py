@@ -57,9 +57,9 @@ class LimiterSettings:
     ceiling_dbtp: float = -1.0
     look_ahead_ms: float = 4.0
     bridge_ms: float = 20.0
-    fast_release_ms: float = 60.0
-    charge_ms: float = 250.0
-    slow_release_ms: float = 700.0
+    fast_release_ms: float = 50.0
+    charge_ms: float = 400.0
+    slow_release_ms: float = 400.0
 
     def __post_init__(self) -> None:
         if not self.ceiling_dbtp <= 0.0:
@@ -163,7 +163,7 @@ def apply_reduction(
     last = (start_frame + block.shape[1]) // STEP_FRAMES + 2
     index = np.clip(np.arange(first, last), 0, reduction_db.shape[1] - 1)
     gains = 10.0 ** ((input_gain_db - reduction_db[0, index[0] : index[-1] + 1].astype(np.float64)) / 20.0)
-    out = np.empty_like(block)
+    out: NDArray[np.float32] = np.empty_like(block)
     _multiply(block, gains[index - index[0]], out)
     return out
 

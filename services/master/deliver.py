@@ -34,6 +34,7 @@ LOSSY_TOLERANCE_DB = 0.2
 """What a delivered file may read over its ceiling."""
 
 _WITHIN_DB = 0.01  # an encode this close to the tolerance is not good enough: meters of others round differently
+_NEGLIGIBLE_LU = 0.05
 _MOST_ENCODES_LOSSLESS = 6
 _MOST_ENCODES_HIGH_RATE = 3
 _MOST_ENCODES_LOW_RATE = 8
@@ -48,6 +49,7 @@ class Target:
         spec: kind of file, checked before.
         directory: where it goes.
         ceiling_dbtp: true peak not to exceed; None delivers the signal as it is.
+        lufs: loudness of what is delivered; None where unmeasurable.
         seed: of the dither.
         tags: tags and cover art.
         spool_factory: makes an empty spool of that many channels.
@@ -56,6 +58,7 @@ class Target:
     spec: DeliverableSpec
     directory: Path
     ceiling_dbtp: float | None
+    lufs: float | None
     seed: int
     tags: Tags | None
     spool_factory: Callable[[int], Spool]
@@ -99,18 +102,24 @@ def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, p
     source = _at_rate(array, sample_rate_hertz, rate, make_spool, _part(progress, 0.0, 0.2))
     allowed = np.inf if ceiling is None else ceiling + tolerance_db(spec)
     dips: Array | None = None
+    gain_db = 0.0
     most = _most_encodes(spec)
     for attempt in range(1, most + 1):
         share = _part(progress, 1.0 - 0.8**attempt, 1.0 - 0.8 ** (attempt + 1))
-        rendered = _rendered(source, rate, dips, make_spool, _part(share, 0.0, 0.5))
+        rendered = _rendered(source, rate, gain_db, dips, make_spool, _part(share, 0.0, 0.5))
         encode(path, _quantised(rendered, target, source.shape[0]), rate, _file_spec(spec), tags=target.tags)
         decoded = _decoded(path, source.shape[1], make_spool, _part(share, 0.5, 0.7))
         peak, lufs = _measured(decoded, rate, _part(share, 0.7, 1.0))
-        if ceiling is None or peak is None or peak <= allowed - _WITHIN_DB or attempt == most:
+        lost_lu = _lost_to_coding(target, lufs) if attempt == 1 else 0.0
+        held = ceiling is None or peak is None or peak + lost_lu <= allowed - _WITHIN_DB
+        if (held and not lost_lu) or ceiling is None or attempt == most:
             break
-        reading = read_peaks(decoded, rate, ceiling, make_spool)
+        gain_db += lost_lu
+        if held:
+            continue
+        reading = read_peaks(decoded, rate, ceiling - lost_lu, make_spool)
         with make_spool(1) as deeper:
-            dips = deepen(dips, reading, ceiling, deeper)
+            dips = deepen(dips, reading, ceiling - lost_lu, deeper)
     progress(1.0)
     report = DeliverableReport(
         name=spec.file_name,
@@ -123,6 +132,14 @@ def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, p
         encodes=attempt,
     )
     return Delivered(path, decoded, report, peak is None or peak <= allowed)
+
+
+def _lost_to_coding(target: Target, lufs: float | None) -> float:
+    """Loudness that an encoder took, in LU, where it took audibly much: LAME scales by 0.95 at low bit rates."""
+    if target.spec.container != "mp3" or target.lufs is None or lufs is None:
+        return 0.0
+    lost = target.lufs - lufs
+    return lost if abs(lost) > _NEGLIGIBLE_LU else 0.0
 
 
 def _at_rate(
@@ -141,16 +158,23 @@ def _at_rate(
 
 
 def _rendered(
-    source: Array, rate: int, dips: Array | None, spool_factory: Callable[[int], Spool], progress: Progress
+    source: Array,
+    rate: int,
+    gain_db: float,
+    dips: Array | None,
+    spool_factory: Callable[[int], Spool],
+    progress: Progress,
 ) -> Iterator[Array]:
-    if dips is None:
+    if dips is None and gain_db == 0.0:
         for index, block in enumerate(blocks(source)):
             yield block
             progress((index + 1) * block.shape[1] / max(source.shape[1], block.shape[1] * (index + 1)))
         return
+    if dips is None:
+        dips = np.zeros((1, 1), dtype=np.float32)
     with spool_factory(1) as spool:
         curve = smooth_reduction(dips, rate, DIP_MS, spool)
-    yield from render(source, 0.0, curve, progress)
+    yield from render(source, gain_db, curve, progress)
 
 
 def _quantised(rendered: Iterator[Array], target: Target, channels: int) -> Iterator[Array]:

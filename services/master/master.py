@@ -98,7 +98,7 @@ def master(
     try:
         share = 0.55 / len(plan.deliverables)
         for spec in plan.deliverables:
-            target = Target(spec, directory, guarded, plan.seed, tags, spool_factory)
+            target = Target(spec, directory, guarded, levelled.lufs, plan.seed, tags, spool_factory)
             delivered += [deliver(levelled.array, sample_rate_hertz, target, steps.next(share))]
         after = analyze(delivered[0].decoded, plan.deliverables[0].sample_rate_hertz, progress=steps.next(0.1))
     except BaseException:

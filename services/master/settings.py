@@ -92,8 +92,8 @@ class Limiter:
     """
 
     lookahead_ms: float = 4.0
-    release_ms: float = 60.0
-    slow_release_ms: float = 700.0
+    release_ms: float = 50.0
+    slow_release_ms: float = 400.0
     hold_ms: float = 20.0
     stereo_link: float = 1.0
 
