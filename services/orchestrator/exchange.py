@@ -14,7 +14,8 @@ from outboard.rpc.tenant import METADATA_KEY
 from outboard.storage import ObjectStore
 from outboard.v1 import audio_pb2
 from services.orchestrator.audio_refs import AudioRef
-from services.orchestrator.results import Draft, ObjectDraft, in_thread
+from services.orchestrator.results import Draft, ObjectDraft
+from services.orchestrator.threads import in_thread
 
 FROM_STAGE = "stage_call"
 """Metadata key of errors that a stage answered with, as against errors of the orchestrator's own store."""

@@ -26,9 +26,10 @@ from services.orchestrator.audio_refs import AudioRef
 from services.orchestrator.database import ArtifactRow
 from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.progress import ENDED, Stage, State
-from services.orchestrator.results import Result, find, in_thread
+from services.orchestrator.results import Result, find
 from services.orchestrator.specification import Route, route
 from services.orchestrator.steps import Done
+from services.orchestrator.threads import in_thread
 
 _log = logging.getLogger(__name__)
 

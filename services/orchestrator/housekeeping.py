@@ -15,7 +15,7 @@ from outboard.storage import FolderStore
 from outboard.v1 import job_service_pb2
 from services.orchestrator.database import JobDatabase
 from services.orchestrator.progress import ENDED
-from services.orchestrator.results import in_thread
+from services.orchestrator.threads import in_thread
 from services.orchestrator.uploads import Uploads
 
 _PERIOD_SECONDS = 300.0

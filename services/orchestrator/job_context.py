@@ -14,7 +14,8 @@ from outboard.v1 import job_service_pb2
 from services.orchestrator.database import JobDatabase
 from services.orchestrator.exchange import FROM_STAGE
 from services.orchestrator.progress import JobProgress
-from services.orchestrator.results import Draft, Result, find, in_thread
+from services.orchestrator.results import Draft, Result, find
+from services.orchestrator.threads import in_thread
 
 RETRY_DELAYS_SECONDS = (1.0, 2.0, 4.0, 8.0)
 """Pauses before a stage is tried again, whole; a crashed local service is back within the first two."""
@@ -64,7 +65,9 @@ class Workshop:
 
     def close(self, job_id: str) -> None:
         """Forgets a job that has ended."""
-        self._jobs.pop(job_id, None)
+        job = self._jobs.pop(job_id, None)
+        if job:
+            job.progress.stop()
 
     async def result(self, job: JobContext, prefix: str, produce: Produce) -> tuple[Result, bool]:
         """The result of that name, and whether it was there. Equal work of jobs that run together is done once."""

@@ -18,9 +18,9 @@ from services.orchestrator.database import ArtifactRow, JobDatabase, JobRow
 from services.orchestrator.job_context import Workshop
 from services.orchestrator.presets import resolve_preset
 from services.orchestrator.progress import ENDED, State, initial_progress
-from services.orchestrator.results import in_thread
 from services.orchestrator.results import remove as remove_result
 from services.orchestrator.specification import checked, upload_names
+from services.orchestrator.threads import in_thread
 from services.orchestrator.uploads import Uploads
 from services.orchestrator.workflow import Pipeline
 

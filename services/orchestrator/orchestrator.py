@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from dbos import DBOS, DBOSConfig
@@ -19,9 +20,9 @@ from services.orchestrator.housekeeping import Housekeeper
 from services.orchestrator.job_context import Workshop
 from services.orchestrator.jobs import QUEUE, Jobs
 from services.orchestrator.peers import Peers, connect
-from services.orchestrator.results import in_thread
 from services.orchestrator.servicer import JobServicer
 from services.orchestrator.steps import Steps
+from services.orchestrator.threads import in_thread
 from services.orchestrator.uploads import Uploads
 from services.orchestrator.workflow import PIPELINE_VERSION, Pipeline
 
@@ -76,6 +77,8 @@ async def running(settings: Settings) -> AsyncIterator[Orchestrator]:
                 await housekeeping
     finally:
         await in_thread(DBOS.destroy)
+        # The engine put its own pool in the loop's place of the default one, and has just shut that down.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         await peers.close()
         database.close()
 

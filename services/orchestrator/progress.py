@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from outboard.errors import OutboardError
 from outboard.v1 import job_service_pb2
 from services.orchestrator.database import JobDatabase
-from services.orchestrator.results import in_thread
+from services.orchestrator.threads import in_thread
 
 Stage = job_service_pb2.Stage
 State = job_service_pb2.Job.State
@@ -66,6 +66,11 @@ class JobProgress:
         if entry is not None:
             entry.reused = reused and (entry.reused or not any(self._parts.get(stage, {}).values()))
         self.note(stage, 1.0, part=part)
+
+    def stop(self) -> None:
+        """Writes no more."""
+        if self._pending is not None:
+            self._pending.cancel()
 
     async def flush(self) -> None:
         """Writes now."""

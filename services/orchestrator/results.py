@@ -11,11 +11,11 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -24,9 +24,8 @@ from outboard import storage
 from outboard.errors import NotFound, OutboardError
 from outboard.storage import ObjectStore, ObjectWriter
 from outboard.v1 import audio_pb2
+from services.orchestrator.threads import in_thread
 
-P = ParamSpec("P")
-R = TypeVar("R")
 M = TypeVar("M", bound=Message)
 
 _MANIFEST = "manifest.json"
@@ -78,24 +77,6 @@ def plain(message: Message) -> dict[str, Any]:
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 
-async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Runs a blocking call in a worker thread. A cancelled caller still waits for the call to end and free what it has."""
-    return await stoppable(asyncio.to_thread(function, *args, **kwargs), lambda: None)
-
-
-async def stoppable(work: Coroutine[Any, Any, R], stop: Callable[[], None]) -> R:
-    """Awaits the work of a thread; when cancelled, tells the thread to stop and waits until it has."""
-    future = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        stop()
-        await asyncio.wait([future])
-        if not future.cancelled():
-            future.exception()  # whatever it was concerns nobody any more
-        raise
-
-
 class ObjectDraft:
     """One object that is being written."""
 
@@ -112,7 +93,7 @@ class ObjectDraft:
 
     def write_blocking(self, data: bytes | memoryview) -> None:
         """Appends bytes from a worker thread."""
-        self.size += len(data)
+        self.size += memoryview(data).nbytes
         self._writer.write(data)
 
     async def close(self, error: BaseException | None) -> StoredObject:

@@ -16,7 +16,7 @@ from outboard.v1 import job_service_pb2 as messages
 from outboard.v1 import job_service_pb2_grpc
 from services.orchestrator import uploads as uploads_module
 from services.orchestrator.jobs import Jobs
-from services.orchestrator.results import in_thread
+from services.orchestrator.threads import in_thread
 from services.orchestrator.uploads import Uploads
 
 _URL_SECONDS = 3600.0

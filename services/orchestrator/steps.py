@@ -6,7 +6,6 @@ result that exists is used as it is, so a step that is run again after a crash, 
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -30,7 +29,8 @@ from services.orchestrator.exchange import FROM_STAGE, AudioSink, audio_chunks, 
 from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.peers import Peers
 from services.orchestrator.progress import Stage, State
-from services.orchestrator.results import Draft, Result, find, in_thread, plain, result_prefix, stoppable
+from services.orchestrator.results import Draft, Result, find, plain, result_prefix
+from services.orchestrator.threads import in_thread, stoppable
 
 _LONGEST_CALL_SECONDS = 3600.0
 _MEDIA_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg"}
@@ -86,7 +86,7 @@ class Steps:
                         path, target, field=source.field, spool_directory=self._spool_directory, progress=progress
                     )
 
-            facts, cover = await stoppable(asyncio.to_thread(work), stop.set)
+            facts, cover = await stoppable(work, stop.set)
             if cover:
                 await (await draft.open("cover", "application/octet-stream")).write(cover)
             return facts
@@ -257,7 +257,7 @@ class Steps:
                 with self._workshop.store.local_file(audio.key) as path:
                     return ingest.measure_stored(path, audio.frames, progress)
 
-            return {"analysis": plain(await stoppable(asyncio.to_thread(work), stop.set))}
+            return {"analysis": plain(await stoppable(work, stop.set))}
 
         await self._workshop.result(job, prefix, produce)
         return Done(prefix)

@@ -19,7 +19,7 @@ from outboard.errors import FailedPrecondition, InvalidInput, NotFound, Outboard
 from outboard.storage import ObjectStore
 from outboard.v1 import job_service_pb2
 from services.orchestrator.database import JobDatabase, UploadRow
-from services.orchestrator.results import in_thread
+from services.orchestrator.threads import in_thread
 
 MAXIMUM_UPLOAD_BYTES = 4 * 1024**3
 _PART_BYTES = 8 * 1024 * 1024

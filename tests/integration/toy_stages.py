@@ -1,0 +1,155 @@
+"""The four stages in this process with engines that cost nothing, for tests of the orchestrator: counted, slowed, broken on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+
+from outboard.audio.wave_header import float_wave_header
+from outboard.errors import OutboardError
+from outboard.v1 import (
+    audio_pb2,
+    master_service_pb2,
+    master_service_pb2_grpc,
+    mixer_service_pb2,
+    mixer_service_pb2_grpc,
+    restorer_service_pb2,
+    restorer_service_pb2_grpc,
+    separator_service_pb2,
+    separator_service_pb2_grpc,
+)
+
+ENGINE = audio_pb2.EngineInfo(name="toy", version=1, backend="numpy", device="cpu", available=True)
+STEMS = ("vocals", "drums", "bass", "other")
+
+
+@dataclass
+class Behaviour:
+    """What the toys do, and what they were asked."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    running: Counter[str] = field(default_factory=Counter)
+    seconds_per_chunk: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, list[OutboardError]] = field(default_factory=dict)
+
+    async def begin(self, stage: str) -> None:
+        """Counts a call, and fails it if an error waits for this stage."""
+        self.calls[stage] += 1
+        waiting = self.errors.get(stage)
+        if waiting:
+            raise waiting.pop(0)
+
+    async def pace(self, stage: str) -> None:
+        """Takes the time that a chunk of this stage is to take."""
+        await asyncio.sleep(self.seconds_per_chunk.get(stage, 0.0))
+
+
+class Toys(
+    separator_service_pb2_grpc.SeparatorServiceServicer,
+    restorer_service_pb2_grpc.RestorerServiceServicer,
+    mixer_service_pb2_grpc.MixerServiceServicer,
+    master_service_pb2_grpc.MasterServiceServicer,
+):
+    """All four services; each stem of the separator is a quarter of the song, the rest passes audio on."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Adds all of them to a server."""
+        toys: Any = self
+        separator_service_pb2_grpc.add_SeparatorServiceServicer_to_server(toys, server)
+        restorer_service_pb2_grpc.add_RestorerServiceServicer_to_server(toys, server)
+        mixer_service_pb2_grpc.add_MixerServiceServicer_to_server(toys, server)
+        master_service_pb2_grpc.add_MasterServiceServicer_to_server(toys, server)
+
+    async def ListEngines(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The request's type says which service was asked."""
+        answer = type(request).__name__.replace("Request", "Response")
+        modules = (separator_service_pb2, restorer_service_pb2, mixer_service_pb2, master_service_pb2)
+        kind = next(getattr(module, answer) for module in modules if hasattr(module, answer))
+        return kind(engines=[ENGINE])
+
+    async def Separate(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await self._behaviour.begin("separate")
+        response = separator_service_pb2.SeparateResponse
+        frames = 0
+        async with self._running("separate"):
+            config = (await anext(aiter(request_iterator))).config
+            async for request in request_iterator:
+                await self._behaviour.pace("separate")
+                samples = (np.frombuffer(request.chunk.samples, "<f4") * np.float32(0.25)).tobytes()
+                for stem in STEMS:
+                    yield response(
+                        chunk=audio_pb2.AudioChunk(stem=stem, start_frame=request.chunk.start_frame, samples=samples)
+                    )
+                frames += len(samples) // (4 * config.format.channels)
+                yield response(progress=audio_pb2.Progress(fraction=frames / config.format.frames))
+        yield response(report=separator_service_pb2.SeparationReport(engine=ENGINE, stems=STEMS, frames=frames))
+
+    async def Restore(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await self._behaviour.begin("restore")
+        async with self._running("restore"):
+            await anext(aiter(request_iterator))
+            async for request in request_iterator:
+                await self._behaviour.pace("restore")
+                yield restorer_service_pb2.RestoreResponse(chunk=request.chunk)
+        yield restorer_service_pb2.RestoreResponse(report=restorer_service_pb2.RestorationReport(engines=[ENGINE]))
+
+    async def Mix(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await self._behaviour.begin("mix")
+        async with self._running("mix"):
+            config = (await anext(aiter(request_iterator))).config
+            total = np.zeros(config.format.frames * config.format.channels, np.float32)
+            async for request in request_iterator:
+                await self._behaviour.pace("mix")
+                samples = np.frombuffer(request.chunk.samples, "<f4")
+                start = request.chunk.start_frame * config.format.channels
+                total[start : start + samples.size] += samples
+            step = 32768 * config.format.channels
+            for start in range(0, total.size, step):
+                chunk = audio_pb2.AudioChunk(
+                    start_frame=start // config.format.channels, samples=total[start : start + step].tobytes()
+                )
+                yield mixer_service_pb2.MixResponse(chunk=chunk)
+        yield mixer_service_pb2.MixResponse(report=mixer_service_pb2.MixReport(engine=ENGINE))
+
+    async def Master(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await self._behaviour.begin("master")
+        async with self._running("master"):
+            config = (await anext(aiter(request_iterator))).config
+            layout = config.format
+            data = float_wave_header(layout.frames, layout.channels, layout.sample_rate_hertz)
+            offset = 0
+            async for request in request_iterator:
+                if request.chunk.stem:
+                    continue
+                await self._behaviour.pace("master")
+                data += request.chunk.samples
+                chunk = audio_pb2.FileChunk(deliverable="master.wav", offset=offset, data=data)
+                yield master_service_pb2.MasterResponse(chunk=chunk)
+                offset, data = offset + len(data), b""
+        report = master_service_pb2.MasteringReport(engine=ENGINE)
+        report.after.shimmer_index = 0.1
+        yield master_service_pb2.MasterResponse(report=report)
+
+    def _running(self, stage: str) -> _Running:
+        return _Running(self._behaviour, stage)
+
+
+class _Running:
+    def __init__(self, behaviour: Behaviour, stage: str) -> None:
+        self._running = behaviour.running
+        self._stage = stage
+
+    async def __aenter__(self) -> None:
+        self._running[self._stage] += 1
+
+    async def __aexit__(self, *error: object) -> None:
+        self._running[self._stage] -= 1
