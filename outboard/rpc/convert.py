@@ -13,7 +13,8 @@ This is how each maps:
     ``datetime``                      google.protobuf.Timestamp
 
 A field that is unset in the message takes the dataclass's default. A field that is set and that the dataclass lacks is
-refused: to leave out what somebody asked for is no answer. Only a report's ``run``, which the servicer adds, is skipped.
+refused: to leave out what somebody asked for is no answer. Only a report's ``run``, which the servicer adds, is
+skipped.
 ``unmatched_fields`` names all differences for a conformance test.
 """
 

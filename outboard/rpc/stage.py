@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
-from outboard.rpc.streaming import Audio, ChunkReader, StreamFormat
+from outboard.rpc.streaming import Audio, ChunkReader, ChunkWriter, StreamFormat
 from outboard.v1 import audio_pb2
+
+Report = TypeVar("Report")
 
 
 class StageRequest(Protocol):
@@ -60,6 +63,19 @@ def single_stream(requests: Iterable[StageRequest], form: StreamFormat, maximum_
     reader.finish()
 
 
+def receive_streams(
+    requests: Iterable[StageRequest],
+    formats: Mapping[str, StreamFormat],
+    append: Callable[[str, Audio], None],
+    maximum_seconds: float,
+) -> None:
+    """Receive all streams of a call, to the end; ``append`` takes each block with its stem's name."""
+    reader = ChunkReader(formats, maximum_seconds=maximum_seconds)
+    for chunk in later_chunks(requests):
+        append(*reader.read(chunk))
+    reader.finish()
+
+
 def spool_streams(
     requests: Iterable[StageRequest],
     formats: Mapping[str, StreamFormat],
@@ -67,11 +83,28 @@ def spool_streams(
     maximum_seconds: float,
 ) -> None:
     """Receive all streams of a call, to the end, each into its spool."""
-    reader = ChunkReader(formats, maximum_seconds=maximum_seconds)
-    for chunk in later_chunks(requests):
-        stem, block = reader.read(chunk)
-        spools[stem].append(block)
-    reader.finish()
+    receive_streams(requests, formats, lambda stem, block: spools[stem].append(block), maximum_seconds)
+
+
+def rendered(
+    blocks: Generator[Audio, None, Report], writer: ChunkWriter
+) -> Generator[audio_pb2.AudioChunk, None, Report]:
+    """The chunks of what a domain's generator yields; returns its report, and closes it whatever happens."""
+    with closing(blocks):
+        while True:
+            try:
+                block = next(blocks)
+            except StopIteration as end:
+                report: Report = end.value
+                break
+            yield from writer.write(block)
+        yield from writer.finish()
+    return report
+
+
+def part(progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
+    """Progress of a step that is the part from ``begin`` to ``end`` of the whole."""
+    return lambda fraction: progress(begin + (end - begin) * fraction)
 
 
 def file_chunks(path: Path, deliverable: str, piece_bytes: int) -> Iterator[audio_pb2.FileChunk]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Generator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from outboard.errors import InvalidInput
 from outboard.rpc.bridge import Bridge, StageCall
 from outboard.rpc.convert import from_message, to_message
 from outboard.rpc.scratch import scratch_folder
-from outboard.rpc.stage import RunClock, file_chunks, first_config, spool_streams
+from outboard.rpc.stage import RunClock, file_chunks, first_config, part, spool_streams
 from outboard.rpc.streaming import PIECE_BYTES, StreamFormat, checked_format
 from outboard.settings import Settings
 from outboard.v1 import audio_pb2, master_service_pb2, master_service_pb2_grpc
@@ -91,7 +91,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
                 Reference(name, spools[name].array, form.sample_rate_hertz) for name, form in formats.items() if name
             ]
             with call.turn():
-                before = analyze(mix, rate, progress=_part(call.progress, 0.0, _ANALYSIS_SHARE))
+                before = analyze(mix, rate, progress=part(call.progress, 0.0, _ANALYSIS_SHARE))
                 result = master(
                     mix,
                     rate,
@@ -101,7 +101,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
                     before=before,
                     tags=tags,
                     spool_factory=make_spool,
-                    progress=_part(call.progress, _ANALYSIS_SHARE, 1.0),
+                    progress=part(call.progress, _ANALYSIS_SHARE, 1.0),
                 )
             for file in result.deliverables:
                 for chunk in file_chunks(file.path, file.name, PIECE_BYTES):
@@ -159,10 +159,6 @@ def _tags(config: master_service_pb2.MasterConfig) -> Tags:
     if config.cover_art and cover is None:
         raise InvalidInput("cover art is neither JPEG nor PNG", field="config.cover_art")
     return Tags(dict(config.tags), cover)
-
-
-def _part(progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
-    return lambda fraction: progress(begin + (end - begin) * fraction)
 
 
 def _progress(fraction: float) -> master_service_pb2.MasterResponse:

@@ -1,0 +1,143 @@
+"""The mixer at the wire: protobuf to arrays and back, nothing else. All stems are spooled, then mixed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from dataclasses import replace
+from typing import Any
+
+import grpc
+
+from outboard.audio.analysis import Analysis, analyze
+from outboard.errors import InvalidInput
+from outboard.presets import Preset, with_values
+from outboard.rpc.bridge import Bridge, StageCall
+from outboard.rpc.convert import enum_name, from_message, to_message
+from outboard.rpc.stage import RunClock, first_config, part, receive_streams, rendered
+from outboard.rpc.streaming import Audio, ChunkWriter, StreamFormat, checked_format
+from outboard.settings import Settings
+from outboard.v1 import analysis_pb2, audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
+from services.mixer.console import ENGINE_NAME, ENGINE_VERSION, MAX_STEMS, EngineInfo, MixPlan, MixSettings
+from services.mixer.intake import Intake
+from services.mixer.mix import mix
+from services.mixer.plan import PASSTHROUGH, plan
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Call = StageCall[mixer_service_pb2.MixRequest, mixer_service_pb2.MixResponse]
+
+# Share of the work that is measuring the stems.
+_ANALYSIS_SHARE = 0.4
+_MIX_CHANNELS = 2
+
+
+class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
+    """``outboard.v1.MixerService``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._longest_seconds = settings.limits.maximum_audio_seconds
+        self._directory = settings.spool.directory
+        self._bridge = Bridge("mixer", settings.limits)
+
+    def Mix(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[mixer_service_pb2.MixRequest], context: Context
+    ) -> AsyncIterator[mixer_service_pb2.MixResponse]:
+        """Mix stems."""
+        return self._bridge.run(self._mix, request_iterator, _progress)
+
+    async def PlanMix(  # noqa: N802 - the contract's name
+        self, request: mixer_service_pb2.PlanMixRequest, context: Context
+    ) -> mixer_service_pb2.PlanMixResponse:
+        """Decide all numbers of a mix."""
+        analyses = {
+            name: from_message(message, Analysis, f"stem_analyses[{name}].")
+            for name, message in sorted(request.stem_analyses.items())
+        }
+        decided = await asyncio.to_thread(_plan, analyses, request.config)
+        return mixer_service_pb2.PlanMixResponse(plan=to_message(decided, mixer_service_pb2.MixPlan))
+
+    async def ListEngines(  # noqa: N802 - the contract's name
+        self, request: mixer_service_pb2.MixerServiceListEnginesRequest, context: Context
+    ) -> mixer_service_pb2.MixerServiceListEnginesResponse:
+        """The engines of this server."""
+        engines = [
+            audio_pb2.EngineInfo(name=name, version=ENGINE_VERSION, backend="numpy", device="cpu", available=True)
+            for name in (ENGINE_NAME, PASSTHROUGH)
+        ]
+        return mixer_service_pb2.MixerServiceListEnginesResponse(engines=engines)
+
+    def _mix(self, call: Call) -> Generator[mixer_service_pb2.MixResponse, None, None]:
+        clock = RunClock()
+        requests = call.requests()
+        config = first_config(requests)
+        form = checked_format(config.format, field="config.format", maximum_seconds=self._longest_seconds)
+        formats = self._formats(config)
+        settings = from_message(config.settings, MixSettings, "config.settings.")
+        given = from_message(config.plan, MixPlan, "config.plan.") if config.HasField("plan") else None
+        layouts = {name: (stem.sample_rate_hertz, stem.channels) for name, stem in formats.items()}
+        with Intake(layouts, form.sample_rate_hertz, self._directory) as intake:
+            receive_streams(requests, formats, intake.append, self._longest_seconds)
+            stems = intake.finish()
+            with call.turn():
+                decided = given or _plan(_analyses(stems, form.sample_rate_hertz, call), config)
+                progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
+                blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
+                chunks = rendered(blocks, ChunkWriter(_MIX_CHANNELS))
+                report = yield from _responses(chunks)
+        ran = EngineInfo(settings.engine or ENGINE_NAME)
+        message = to_message(replace(report, engine=ran), mixer_service_pb2.MixReport)
+        message.run.CopyFrom(clock.run_info(report.frames, form.sample_rate_hertz))
+        yield mixer_service_pb2.MixResponse(report=message)
+
+    def _formats(self, config: mixer_service_pb2.MixConfig) -> dict[str, StreamFormat]:
+        """The layout of each stem by its name."""
+        if not 1 <= len(config.stems) <= MAX_STEMS:
+            raise InvalidInput(f"a mix has 1 to {MAX_STEMS} stems, not {len(config.stems)}", field="config.stems")
+        formats: dict[str, StreamFormat] = {}
+        for index, stem in enumerate(config.stems):
+            field = f"config.stems[{index}]"
+            if not stem.name or stem.name in formats:
+                raise InvalidInput("each stem needs a name of its own", field=f"{field}.name")
+            form = stem.format if stem.HasField("format") else config.format
+            formats[stem.name] = checked_format(form, field=f"{field}.format", maximum_seconds=self._longest_seconds)
+        return formats
+
+
+def _responses(
+    chunks: Generator[audio_pb2.AudioChunk, None, Any],
+) -> Generator[mixer_service_pb2.MixResponse, None, Any]:
+    while True:
+        try:
+            yield mixer_service_pb2.MixResponse(chunk=next(chunks))
+        except StopIteration as end:
+            return end.value
+
+
+def _analyses(stems: dict[str, Audio], sample_rate_hertz: int, call: Call) -> dict[str, Analysis]:
+    share = _ANALYSIS_SHARE / len(stems)
+    return {
+        name: analyze(stem, sample_rate_hertz, progress=part(call.progress, index * share, (index + 1) * share))
+        for index, (name, stem) in enumerate(sorted(stems.items()))
+    }
+
+
+def _plan(analyses: dict[str, Analysis], config: mixer_service_pb2.MixConfig) -> MixPlan:
+    roles = {
+        stem.name: enum_name(audio_pb2.Role.DESCRIPTOR, stem.role, f"config.stems[{index}].role")
+        for index, stem in enumerate(config.stems)
+    }
+    song = _analysis(config.song) if config.HasField("song") else None
+    settings = from_message(config.settings, MixSettings, "config.settings.")
+    return plan(analyses, roles, song, _preset(config.preset), settings)
+
+
+def _analysis(message: analysis_pb2.Analysis) -> Analysis:
+    return from_message(message, Analysis, "config.song.")
+
+
+def _preset(message: mixer_service_pb2.Preset) -> Preset:
+    return with_values(message.name, message.values)
+
+
+def _progress(fraction: float) -> mixer_service_pb2.MixResponse:
+    return mixer_service_pb2.MixResponse(progress=audio_pb2.Progress(fraction=fraction, activity="mixing"))
