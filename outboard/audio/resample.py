@@ -1,9 +1,9 @@
 """Sample-rate conversion with soxr at its "VHQ" setting, exact in length and without latency.
 
-soxr (the SoX resampler library) at VHQ is a linear-phase polyphase design computed in double precision: within 0.01 dB up
-to 91 % of the lower Nyquist frequency, images and aliases below -140 dB (all of that is rounding to float32). Its stream
-compensates its own delay: an impulse at frame n comes out centred at n * to / from. Results do not depend on how the
-stream is cut.
+soxr (the SoX resampler library) at VHQ is a linear-phase polyphase design computed in double precision: within 0.01 dB
+up to 91 % of the lower Nyquist frequency, images and aliases below -140 dB (all of that is rounding to float32). Its
+stream compensates its own delay: an impulse at frame n comes out centred at n * to / from. Results do not depend on how
+the stream is cut.
 """
 
 from __future__ import annotations
