@@ -1,8 +1,8 @@
 """The whole mesh on one machine: the five services as child processes on Unix sockets, over one folder.
 
-One mesh per store: the first command takes a file lock and serves, later ones join it (two meshes on one store would recover each other's
-jobs). The serving command stops the mesh when it ends and nobody else uses it any more; should it be killed, its children end with it,
-and the next command on the store resumes the jobs that were not finished.
+One mesh per store: the first command takes a file lock and serves, later ones join it (two meshes on one store would
+recover each other's jobs). The serving command stops the mesh when it ends and nobody else uses it any more; should it
+be killed, its children end with it, and the next command on the store resumes the jobs that were not finished.
 
     with local_mesh(Path("store")) as mesh:
         client = Client(mesh.address)
@@ -67,7 +67,8 @@ def local_mesh(
         notify: told in a sentence what takes time.
 
     Raises:
-        Unavailable: a service did not start (its log's end is in the message), or `listen` was given and another command serves.
+        Unavailable: a service did not start (its log's end is in the message), or `listen` was given and another command
+            serves.
     """
     folder = Path(store or StoreSettings().directory).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -260,7 +261,7 @@ def _stage_addresses(run: Path) -> dict[str, str]:
 
 
 def _run_directory(folder: Path) -> Path:
-    """Where sockets, locks and logs of a store's mesh live: in the store, or under a short name where its path is too long."""
+    """Where sockets, locks and logs of a mesh live: in the store, or under a short name where its path is too long."""
     run = folder / "run"
     if len(os.fsencode(run)) > _LONGEST_SOCKET_PATH:
         digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]

@@ -2,8 +2,8 @@
 
     python -m outboard.local_child services.separator --listen unix:/folder/separator.sock
 
-Standard input is a pipe that only the starting process holds: when it ends, however it ends, the pipe closes and this process exits at
-once. (The kernel's parent-death signal would also fire when merely the starting thread ends.)
+Standard input is a pipe that only the starting process holds: when it ends, however it ends, the pipe closes and this
+process exits at once. (The kernel's parent-death signal would also fire when merely the starting thread ends.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where artifacts live: one small protocol, and a folder on disk that keeps it.
 
-Keys look like ``TENANT/more/parts``. An object is written once: the first stored content wins, and a later writer of the
-same key is told so. An object appears whole or not at all (written beside, flushed to the disk, then linked under its
+Keys look like ``TENANT/more/parts``. An object is written once: the first stored content wins, and a later writer of
+the same key is told so. An object appears whole or not at all (written beside, flushed to the disk, then linked under its
 name), whatever kills the writer.
 
 What fails speaks the same for every kind of store: STORAGE_FULL when there is no room, STORAGE_UNAVAILABLE when the

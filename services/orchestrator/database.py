@@ -1,6 +1,7 @@
 """Jobs, uploads, and which results each job refers to: four tables on SQLite or Postgres.
 
-Every look-up is bounded by the tenant. All methods block (a few milliseconds): worker threads call them. A job that has ended never changes again, so writers race safely: each update names the states it may follow.
+Every look-up is bounded by the tenant. All methods block (a few milliseconds): worker threads call them. A job that has
+ended never changes again, so writers race safely: each update names the states it may follow.
 """
 
 from __future__ import annotations

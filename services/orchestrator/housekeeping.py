@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from outboard.errors import OutboardError
 from outboard.settings import StoreSettings
@@ -45,7 +46,7 @@ class Housekeeper:
                 _log.warning("housekeeping failed, it is tried again", extra={"reason": error.reason})
             await asyncio.sleep(_PERIOD_SECONDS)
 
-    def sweep(self) -> list[str]:
+    def sweep(self) -> Sequence[str]:
         """Removes what its time-to-live or the size cap says. Blocks."""
         idle_seconds = self._settings.intermediate_days * _DAY_SECONDS
         self._uploads.forget(time.time() - idle_seconds)

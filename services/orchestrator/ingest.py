@@ -1,6 +1,6 @@
 """Reads an uploaded file: decoded in a child process, brought to 48 kHz stereo, stored as float WAV, and measured.
 
-Everything here blocks and belongs in a worker thread; `progress` is called every block of work and may raise to stop it.
+Everything here blocks and belongs in a worker thread; `progress` is called every block and may raise to stop it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,12 @@ def measure(array: NDArray[np.float32], progress: Progress) -> analysis_pb2.Anal
 
 
 def measure_stored(path: Path, frames: int, progress: Progress) -> analysis_pb2.Analysis:
-    """The analysis of a stored float WAV of the pipeline's layout, mapped and not loaded."""
+    """The analysis of a stored float WAV of the pipeline's layout."""
+    return measure(mapped(path, frames), progress)
+
+
+def mapped(path: Path, frames: int) -> NDArray[np.float32]:
+    """A stored float WAV of the pipeline's layout as an array of shape (2, frames), mapped and not loaded."""
     shape = (frames, PIPELINE_CHANNELS)
-    mapped: NDArray[np.float32] = np.memmap(path, dtype="<f4", mode="r", offset=HEADER_BYTES, shape=shape)
-    return measure(mapped.T, progress)
+    samples: NDArray[np.float32] = np.memmap(path, dtype="<f4", mode="r", offset=HEADER_BYTES, shape=shape)
+    return samples.T

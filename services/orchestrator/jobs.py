@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import cast
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
@@ -206,7 +207,7 @@ def to_message(row: JobRow, artifacts: Sequence[ArtifactRow], *, report: bool) -
     """The wire's form of a job."""
     job = job_service_pb2.Job.FromString(row.specification)
     job.name = f"jobs/{row.id}"
-    job.state = row.state
+    job.state = cast("job_service_pb2.Job.State.ValueType", row.state)
     job.progress.extend(job_service_pb2.Job.FromString(row.progress).progress)
     job.create_time.FromNanoseconds(round(row.create_time * 1e9))
     job.update_time.FromNanoseconds(round(row.update_time * 1e9))
@@ -222,7 +223,7 @@ def to_message(row: JobRow, artifacts: Sequence[ArtifactRow], *, report: bool) -
             size_bytes=artifact.size,
             sha256=artifact.sha256,
             media_type=artifact.media_type,
-            stage=artifact.stage,  # type: ignore[arg-type]
+            stage=artifact.stage,
         )
     return job
 

@@ -15,6 +15,7 @@ from outboard.settings import Settings
 from outboard.storage import FolderStore
 from outboard.v1 import job_service_pb2_grpc
 from services.orchestrator.database import JobDatabase, sqlite_url
+from services.orchestrator.extras import Extras
 from services.orchestrator.finish import Finish
 from services.orchestrator.housekeeping import Housekeeper
 from services.orchestrator.job_context import Workshop
@@ -40,7 +41,8 @@ class Orchestrator:
         self.housekeeper = Housekeeper(store, database, self.uploads, settings.store)
         workshop = Workshop(store, database, self.housekeeper.make_room)
         steps = Steps(workshop, peers, settings.spool.directory)
-        self.jobs = Jobs(workshop, self.uploads, Pipeline(steps, Finish(workshop)))
+        extras = Extras(workshop, settings.spool.directory)
+        self.jobs = Jobs(workshop, self.uploads, Pipeline(steps, extras, Finish(workshop)))
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds JobService to a server."""

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class JobProgress:
-    """Fractions of the stages of one job. A stage with several parts (stems) counts their mean; a fraction never falls."""
+    """Fractions of one job's stages. A stage with several parts (stems) counts their mean; a fraction never falls."""
 
     def __init__(self, database: JobDatabase, job_id: str, stored: bytes) -> None:
         self._database = database

@@ -66,7 +66,7 @@ def checked(request: job_service_pb2.CreateJobRequest) -> job_service_pb2.Job:
     job = job_service_pb2.Job()
     job.CopyFrom(request.job)
     for name in ("name", "state", "resolved_preset", "create_time", "update_time", "end_time", "progress", "artifacts"):
-        job.ClearField(name)  # type: ignore[arg-type]
+        job.ClearField(name)
     job.ClearField("error")
     job.ClearField("report")
     violations = [*_check_request(request), *_check_input(job), *_check_stages(job), *_check_outputs(job)]

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from outboard import storage
 from outboard.errors import Cancelled, Internal, OutboardError
@@ -142,7 +142,7 @@ class Steps:
 
     async def _restored(self, job: JobContext, stem: AudioRef, song: Done | None) -> tuple[Result, bool]:
         config = restorer_service_pb2.RestoreConfig(format=stem.format(), settings=job.specification.restoration)
-        config.settings.role = stem.role
+        config.settings.role = cast("audio_pb2.Role.ValueType", stem.role)
         if song:
             config.facts.CopyFrom(await self._facts(song))
         engines = [
@@ -240,28 +240,6 @@ class Steps:
         job.progress.finish(Stage.STAGE_MASTER, reused=reused)
         return Done(prefix)
 
-    async def measure(self, tenant: str, job_id: str, audio: AudioRef) -> Done:
-        """The analysis of a mix that is not mastered."""
-        job = await self._workshop.open(tenant, job_id)
-        engine = audio_pb2.EngineInfo(name="analysis", version=ingest.ENGINE_VERSION)
-        prefix = result_prefix(tenant, "measure", [engine], {}, [audio.sha256])
-
-        async def produce(draft: Draft) -> Mapping[str, Any]:
-            stop = threading.Event()
-
-            def progress(fraction: float) -> None:
-                if stop.is_set():
-                    raise Cancelled("the job was cancelled")
-
-            def work() -> analysis_pb2.Analysis:
-                with self._workshop.store.local_file(audio.key) as path:
-                    return ingest.measure_stored(path, audio.frames, progress)
-
-            return {"analysis": plain(await stoppable(work, stop.set))}
-
-        await self._workshop.result(job, prefix, produce)
-        return Done(prefix)
-
     async def _tag(self, config: master_service_pb2.MasterConfig, job: JobContext, song: Done | None) -> None:
         """Tags and cover of the song, and over them the tags of the request."""
         if song:
@@ -275,7 +253,7 @@ class Steps:
         analysis = await self._analysis(song)
         facts = analysis_pb2.SongFacts()
         for name in ("mean", "deviation", "integrated_lufs", "bandwidth_hertz"):
-            if analysis.HasField(name):  # type: ignore[arg-type]
+            if analysis.HasField(name):
                 setattr(facts, name, getattr(analysis, name))
         return facts
 

@@ -1,7 +1,7 @@
 """Blocking calls beside the event loop.
 
-They run in a pool of their own: the workflow engine replaces the event loop's default pool and shuts it down with itself,
-while progress and clean-up still want to be written.
+They run in a pool of their own: the workflow engine replaces the event loop's default pool and shuts it down with
+itself, while progress and clean-up still want to be written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="orchestrator")
 
 
 async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Runs a blocking call in a worker thread. A cancelled caller still waits for the call to end and free what it has."""
+    """Runs a blocking call in a worker thread. A cancelled caller still waits for the call's end."""
     return await stoppable(functools.partial(function, *args, **kwargs), lambda: None)
 
 

@@ -15,6 +15,7 @@ from dbos import DBOS, DBOSConfiguredInstance
 from dbos._error import DBOSWorkflowCancelledError
 
 from outboard.errors import Internal, OutboardError
+from services.orchestrator.extras import Extras
 from services.orchestrator.finish import Finish, Outcome
 from services.orchestrator.specification import Route
 from services.orchestrator.steps import Steps
@@ -32,9 +33,10 @@ _log = logging.getLogger(__name__)
 class Pipeline(DBOSConfiguredInstance):
     """The workflow over one orchestrator's steps."""
 
-    def __init__(self, steps: Steps, finish: Finish) -> None:
+    def __init__(self, steps: Steps, extras: Extras, finish: Finish) -> None:
         super().__init__("pipeline")
         self._steps = steps
+        self._extras = extras
         self._finish = finish
 
     @DBOS.workflow(name="pipeline")
@@ -65,8 +67,10 @@ class Pipeline(DBOSConfiguredInstance):
             if route.masters:
                 followed = [reference.audio[0] for reference in references]
                 outcome.mastering = await step(self._steps.master, *job, mix, song, followed)
+                before = song.audio[0] if song else mix
+                outcome.preview = await step(self._extras.preview, *job, before, outcome.mastering)
             elif route.mixes:
-                outcome.measured = await step(self._steps.measure, *job, mix)
+                outcome.measured = await step(self._extras.measure, *job, mix)
             await step(self._finish.succeed, *job, outcome)
         except OutboardError as error:
             await step(self._finish.fail, *job, error)

@@ -1,0 +1,101 @@
+"""Steps without a stage service: the analysis of a mix that is not mastered, and the before/after comparison."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from outboard.audio.files import decode
+from outboard.audio.spool import Spool
+from outboard.errors import Cancelled, Internal
+from outboard.report.preview import write_preview
+from outboard.storage import CHUNK_BYTES
+from outboard.v1 import audio_pb2
+from services.orchestrator import ingest
+from services.orchestrator.audio_refs import AudioRef
+from services.orchestrator.job_context import Workshop
+from services.orchestrator.results import Draft, ObjectDraft, find, plain, result_prefix
+from services.orchestrator.steps import Done
+from services.orchestrator.threads import in_thread, stoppable
+
+PREVIEW_NAME = "preview_ab.mp3"
+_PREVIEW = audio_pb2.EngineInfo(name="preview", version=1)
+_MEASURE = audio_pb2.EngineInfo(name="analysis", version=ingest.ENGINE_VERSION)
+Progress = Callable[[float], None]
+
+
+class Extras:
+    """The work of these steps; like the others they leave named results."""
+
+    def __init__(self, workshop: Workshop, spool_directory: Path | None) -> None:
+        self._workshop = workshop
+        self._spool_directory = spool_directory
+
+    async def measure(self, tenant: str, job_id: str, audio: AudioRef) -> Done:
+        """The analysis of a mix that is not mastered."""
+        job = await self._workshop.open(tenant, job_id)
+        prefix = result_prefix(tenant, "measure", [_MEASURE], {}, [audio.sha256])
+
+        async def produce(draft: Draft) -> Mapping[str, Any]:
+            def work(progress: Progress) -> dict[str, Any]:
+                with self._workshop.store.local_file(audio.key) as path:
+                    return plain(ingest.measure_stored(path, audio.frames, progress))
+
+            return {"analysis": await _stopping(work)}
+
+        await self._workshop.result(job, prefix, produce)
+        return Done(prefix)
+
+    async def preview(self, tenant: str, job_id: str, before: AudioRef, mastering: Done) -> Done:
+        """The song and its first deliverable, alternating at equal loudness."""
+        job = await self._workshop.open(tenant, job_id)
+        mastered = await in_thread(find, self._workshop.store, mastering.prefix)
+        if mastered is None:
+            raise Internal("a result of an earlier step is gone", reason="ARTIFACT_EXPIRED")
+        after = mastered.objects[mastered.facts["files"][0]]
+        prefix = result_prefix(tenant, "preview", [_PREVIEW], {}, [before.sha256, after.sha256])
+
+        async def produce(draft: Draft) -> Mapping[str, Any]:
+            target = await draft.open(PREVIEW_NAME, "audio/mpeg")
+            await _stopping(lambda progress: self._write_preview(before, after.key, target, progress))
+            return {"files": [PREVIEW_NAME]}
+
+        await self._workshop.result(job, prefix, produce)
+        return Done(prefix)
+
+    def _write_preview(self, before: AudioRef, after_key: str, target: ObjectDraft, progress: Progress) -> None:
+        store = self._workshop.store
+        with (
+            store.local_file(before.key) as song_path,
+            store.local_file(after_key) as master_path,
+            decode(
+                master_path,
+                sample_rate_hertz=before.sample_rate_hertz,
+                spool=lambda channels: Spool(channels, self._spool_directory),
+                progress=progress,
+            ) as mastered,
+            tempfile.TemporaryDirectory(dir=self._spool_directory, prefix="outboard-preview-") as folder,
+        ):
+            song = ingest.mapped(song_path, before.frames)
+            frames = min(song.shape[1], mastered.frames)
+            path = Path(folder) / PREVIEW_NAME
+            write_preview(
+                path, song[:, :frames], mastered.array[:, :frames], before.sample_rate_hertz, progress=progress
+            )
+            with path.open("rb") as file:
+                while piece := file.read(CHUNK_BYTES):
+                    target.write_blocking(piece)
+
+
+async def _stopping(work: Callable[[Progress], Any]) -> Any:
+    """Runs blocking work in a thread; a cancelled step stops it at its next report of progress."""
+    stop = threading.Event()
+
+    def progress(_fraction: float) -> None:
+        if stop.is_set():
+            raise Cancelled("the job was cancelled")
+
+    return await stoppable(lambda: work(progress), stop.set)
