@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from outboard.client import Client
-
 from outboard.audio.analysis import Analysis, analyze
 from outboard.audio.files import decode
+from outboard.client import Client
 from outboard.v1 import job_service_pb2, master_service_pb2
 
 SONGS = (
@@ -47,12 +46,12 @@ def deliver(client: Client, song: Path, folder: Path, spec: master_service_pb2.D
             mastering=master_service_pb2.MasterSettings(deliverables=[spec]),
         )
     )
-    for state in client.watch_job(job.name):
+    for state in client.watch(job.name):
         job = state
     assert job.state == job_service_pb2.Job.STATE_SUCCEEDED, job.error
     artifact = next(a for a in job.artifacts if "/artifacts/master." in a.name)
     path = folder / artifact.name.rsplit("/", 1)[1]
-    client.download(artifact.name, path)
+    client.download(artifact, path)
     return Delivered(job, measure(path), job.report.before.frames)
 
 

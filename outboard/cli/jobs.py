@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +70,8 @@ def list_jobs(
         if wanted not in known:
             raise errors.InvalidInput(f"--state {wanted!r} is no state; one of {', '.join(known)}", field="state")
     with Client(server) as client:
-        found = client.list_jobs(states=[known[wanted] for wanted in state or ()], most=most)
+        pages = client.list_jobs(states=[known[wanted] for wanted in state or ()], page_size=min(most, 1000))
+        found = list(islice(pages, most))
         if as_json:
             output.print_json(job_service_pb2.ListJobsResponse(jobs=found))
             return
@@ -106,8 +108,8 @@ def delete(name: Name, server: Server) -> None:
 def download(name: Name, server: Server, folder: pipeline.OutputFolder = Path("out"), as_json: AsJson = False) -> None:
     """Brings all files of a job."""
     with Client(server) as client:
-        files = pipeline.download_all(client, client.get_job(_full_name(name)), folder)
+        files = client.download_all(client.get_job(_full_name(name)), folder)
     if as_json:
-        output.print_json({"files": files})
+        output.print_json({"files": [str(file) for file in files]})
     else:
         output.print_files(files)

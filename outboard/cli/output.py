@@ -1,7 +1,7 @@
 """What the command line shows: tables and progress for a person, JSON for a program, one exit code per kind of ending.
 
 Exit codes: 0 done; 1 a job failed or a fault of ours; 2 wrong usage or input that cannot be used; 3 no such job or
-artifact; 4 a server or store cannot be reached, or is full; 5 cancelled; 6 not possible in the present state; 130 interrupted.
+artifact; 4 a server or store cannot be reached, or is full; 5 cancelled; 6 not possible now; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -146,7 +147,7 @@ def print_analysis(analysis: analysis_pb2.Analysis) -> None:
     console.print(table)
 
 
-def print_files(files: Iterable[str]) -> None:
+def print_files(files: Iterable[str | Path]) -> None:
     """Where the files are."""
     for file in files:
         console.print(f"  {file}", highlight=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -14,7 +13,7 @@ import typer
 from outboard import errors
 from outboard.cli import output
 from outboard.cli.demo import write_demo_song
-from outboard.client import Client
+from outboard.client import Client, failure
 from outboard.local import local_mesh
 from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2, mixer_service_pb2, separator_service_pb2
 
@@ -76,36 +75,17 @@ def upload_song(client: Client, path: Path, field: str = "song") -> job_service_
     return job_service_pb2.SongInput(upload=client.upload(_existing(path, field)).name, file_name=path.name)
 
 
-def _target(folder: Path, relative: str) -> Path:
-    """Where an artifact goes. A server's answer must not write outside the folder."""
-    path = (folder / relative).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise errors.Internal("the server named an artifact outside its job")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def download_all(client: Client, job: job_service_pb2.Job, folder: Path) -> list[str]:
-    """Fetches every artifact of a job into the folder, each appearing whole; returns their paths."""
-    files = []
-    for artifact in job.artifacts:
-        path = _target(folder, artifact.name.split("/artifacts/", 1)[1])
-        client.download(artifact.name, path)
-        files.append(os.path.relpath(path))
-    return files
-
-
 def follow(client: Client, job: job_service_pb2.Job, *, as_json: bool) -> job_service_pb2.Job:
     """Shows a job's progress until it ends; a failed or cancelled one is raised as its error."""
     with output.stage_bars(enabled=not as_json) as bars:
-        for state in client.watch_job(job.name):
+        for state in client.watch(job.name):
             job = state
             if bars:
                 bars.update(job)
     if job.state == job_service_pb2.Job.STATE_CANCELLED:
         raise errors.Cancelled("the job was cancelled")
-    if job.state != job_service_pb2.Job.STATE_SUCCEEDED:
-        raise client.job_error(job)
+    if error := failure(job):
+        raise error
     return job
 
 
@@ -117,7 +97,7 @@ def _run(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: boo
     except KeyboardInterrupt:
         client.cancel_job(created.name)
         raise
-    files = download_all(client, done, folder)
+    files = client.download_all(done, folder)
     if as_json:
         output.print_json(done)
         return
@@ -197,7 +177,7 @@ def separate(
         _run(client, job, folder, as_json=as_json)
 
 
-def _roles(options: list[str], stems: list[Path]) -> dict[str, int]:
+def _roles(options: list[str], stems: list[Path]) -> dict[str, audio_pb2.Role.ValueType]:
     """``FILE=ROLE`` options by file name."""
     names = {path.name for path in stems} | {str(path) for path in stems}
     allowed = [name.removeprefix("ROLE_").lower() for name in audio_pb2.Role.keys() if not name.endswith("UNSPECIFIED")]  # noqa: SIM118
