@@ -39,6 +39,7 @@ from services.master.settings import (
     MasterResult,
     Processor,
     ProcessorReport,
+    check_plan,
 )
 
 Array = NDArray[np.float32]
@@ -86,8 +87,10 @@ def master(
         progress: called with the fraction done, at least every 65536 frames of work; may raise to cancel.
 
     Raises:
-        InvalidInput: AUDIO_EMPTY, AUDIO_TOO_MANY_CHANNELS, AUDIO_NOT_FINITE, REFERENCE_UNSUITABLE.
+        InvalidInput: INVALID_ARGUMENT for a plan that cannot be rendered, AUDIO_EMPTY, AUDIO_TOO_MANY_CHANNELS,
+            AUDIO_NOT_FINITE, REFERENCE_UNSUITABLE.
     """
+    check_plan(plan)
     _check(array)
     steps = _Steps(progress or (lambda fraction: None))
     plan = _with_reference_target(plan, array, references)

@@ -68,7 +68,7 @@ class MasterProfile:
     def from_values(cls, values: Mapping[str, float]) -> MasterProfile:
         """The defaults, with what a preset sets for the master in their place; other keys belong to other stages."""
         known = {field.name for field in fields(cls)}
-        own = {key.removeprefix("master_"): value for key, value in values.items() if key.startswith("master_")}
+        own = {key.removeprefix("master."): value for key, value in values.items() if key.startswith("master.")}
         return replace(cls(), **{key: value for key, value in own.items() if key in known})
 
 

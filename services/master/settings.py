@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from outboard.audio.analysis import Analysis
+from outboard.audio.files.mp3 import BITRATES_KBPS
 from outboard.errors import InvalidInput, Violation
 
 INTENTS = ("streaming", "loud", "reference", "custom")
 ENGINES = ("", "chain", "matchering", "passthrough")
 _SAMPLE_RATES_HERTZ = (44100, 48000, 88200, 96000)
 _MP3_RATES_HERTZ = (44100, 48000)
-_MP3_BITRATES_KBPS = (128, 160, 192, 224, 256, 320)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -221,28 +222,84 @@ def check_settings(settings: MasterSettings) -> None:
         InvalidInput: with one violation per field; OPTIONS_CONFLICT where fields contradict each other, else
             INVALID_ARGUMENT.
     """
-    wrong: list[Violation] = []
-
-    def require(holds: bool, name: str, text: str) -> None:
-        if not holds:
-            wrong.append(Violation(name, text))
-
-    require(settings.engine in ENGINES, "engine", f"{settings.engine!r} is not one of {', '.join(ENGINES[1:])}")
-    require(settings.intent in INTENTS, "intent", f"{settings.intent!r} is not one of {', '.join(INTENTS)}")
-    target, ceiling = settings.target_lufs, settings.ceiling_dbtp
-    require(target is None or -40.0 <= target <= -5.0, "target_lufs", f"{target} is outside of -40 to -5 LUFS")
-    require(ceiling is None or -20.0 <= ceiling <= 0.0, "ceiling_dbtp", f"{ceiling} is outside of -20 to 0 dBTP")
-    require(0.0 <= settings.intensity <= 100.0, "intensity", f"{settings.intensity} is outside of 0 to 100")
-    for index, spec in enumerate(settings.deliverables):
-        wrong += _spec_violations(spec, f"deliverables[{index}]")
-    names = [spec.file_name for spec in settings.deliverables]
-    require(len(set(names)) == len(names), "deliverables", "two deliverables have the same name")
-    if wrong:
-        raise InvalidInput(wrong[0].description, violations=wrong)
-    if (settings.intent == "reference") != (settings.engine == "matchering") and settings.engine == "matchering":
+    wrong = _intent_violations(settings.intent, settings.engine, ENGINES)
+    wrong += _level_violations(settings.target_lufs, settings.ceiling_dbtp)
+    if not 0.0 <= settings.intensity <= 100.0:
+        wrong.append(Violation("intensity", f"{settings.intensity} is outside of 0 to 100"))
+    _refuse(wrong + _delivery_violations(settings.deliverables, settings.seed))
+    if settings.engine == "matchering" and settings.intent != "reference":
         raise InvalidInput(
             "engine matchering serves the reference intent only", field="engine", reason="OPTIONS_CONFLICT"
         )
+
+
+def check_plan(plan: MasterPlan) -> None:
+    """Refuses an edited plan that cannot be rendered.
+
+    Raises:
+        InvalidInput: with one violation per field.
+    """
+    wrong = _intent_violations(plan.intent, plan.engine, ENGINES[1:])
+    wrong += _level_violations(plan.target_lufs, plan.ceiling_dbtp)
+    if not -80.0 <= plan.drive_db <= 80.0:
+        wrong.append(Violation("drive_db", f"{plan.drive_db} is outside of -80 to 80 dB"))
+    limiter = plan.limiter
+    times = (limiter.lookahead_ms, limiter.release_ms, limiter.slow_release_ms, limiter.hold_ms)
+    if not all(0.1 <= time_ms <= 10000.0 for time_ms in times[:3]) or not 0.0 <= times[3] <= 1000.0:
+        wrong.append(Violation("limiter", f"its times {times} are outside of 0.1 to 10000 ms (hold: 0 to 1000 ms)"))
+    for index, processor in enumerate(plan.chain):
+        wrong += _processor_violations(processor, plan.guard_rails.equalizer_db, f"chain[{index}]")
+    if not plan.deliverables:
+        wrong.append(Violation("deliverables", "at least one file must be asked for"))
+    _refuse(wrong + _delivery_violations(plan.deliverables, plan.seed))
+
+
+def _refuse(wrong: list[Violation]) -> None:
+    if wrong:
+        raise InvalidInput(f"{wrong[0].field}: {wrong[0].description}", violations=wrong)
+
+
+def _intent_violations(intent: str, engine: str, engines: tuple[str, ...]) -> list[Violation]:
+    wrong = []
+    if engine not in engines:
+        wrong.append(Violation("engine", f"{engine!r} is not one of {', '.join(ENGINES[1:])}"))
+    if intent not in INTENTS:
+        wrong.append(Violation("intent", f"{intent!r} is not one of {', '.join(INTENTS)}"))
+    return wrong
+
+
+def _level_violations(target_lufs: float | None, ceiling_dbtp: float | None) -> list[Violation]:
+    wrong = []
+    if target_lufs is not None and not -40.0 <= target_lufs <= -5.0:
+        wrong.append(Violation("target_lufs", f"{target_lufs} is outside of -40 to -5 LUFS"))
+    if ceiling_dbtp is not None and not -20.0 <= ceiling_dbtp <= 0.0:
+        wrong.append(Violation("ceiling_dbtp", f"{ceiling_dbtp} is outside of -20 to 0 dBTP"))
+    return wrong
+
+
+def _processor_violations(processor: Processor, equalizer_limit_db: float, path: str) -> list[Violation]:
+    kind = processor.kind
+    if isinstance(kind, LinearPhaseEqualizer):
+        hertz = [point.frequency_hertz for point in kind.points]
+        if not hertz or hertz[0] <= 0.0 or any(high <= low for low, high in itertools.pairwise(hertz)):
+            return [Violation(f"{path}.points", "an equaliser needs points of rising frequency above 0 Hz")]
+        if kind.taps % 2 == 0 or not 63 <= kind.taps <= 65535:
+            return [Violation(f"{path}.taps", f"{kind.taps} is not an odd number from 63 to 65535")]
+        if max(point.gain_db for point in kind.points) > equalizer_limit_db:
+            return [Violation(f"{path}.points", f"the guard-rail allows lifts of at most {equalizer_limit_db} dB")]
+    elif not 1.0 <= kind.ratio <= 100.0 or not 0.0 <= kind.mix <= 1.0:
+        return [Violation(path, "a compressor has a ratio of 1 to 100 and a mix of 0 to 1")]
+    return []
+
+
+def _delivery_violations(deliverables: tuple[DeliverableSpec, ...], seed: int) -> list[Violation]:
+    wrong = [] if seed >= 0 else [Violation("seed", f"{seed} is negative")]
+    for index, spec in enumerate(deliverables):
+        wrong += _spec_violations(spec, f"deliverables[{index}]")
+    names = [spec.file_name for spec in deliverables]
+    if len(set(names)) < len(names):
+        wrong.append(Violation("deliverables", "two deliverables have the same name"))
+    return wrong
 
 
 def _spec_violations(spec: DeliverableSpec, path: str) -> list[Violation]:
@@ -257,6 +314,6 @@ def _spec_violations(spec: DeliverableSpec, path: str) -> list[Violation]:
     depths = {"wav": ("16", "24", "32f"), "flac": ("16", "24")}.get(spec.container)
     if depths is not None and spec.bit_depth not in depths:
         wrong.append(Violation(f"{path}.bit_depth", f"{spec.container} has no bit depth {spec.bit_depth!r}: {depths}"))
-    if spec.container == "mp3" and spec.bitrate_kbps not in _MP3_BITRATES_KBPS:
-        wrong.append(Violation(f"{path}.bitrate_kbps", f"{spec.bitrate_kbps} is not one of {_MP3_BITRATES_KBPS}"))
+    if spec.container == "mp3" and spec.bitrate_kbps not in BITRATES_KBPS:
+        wrong.append(Violation(f"{path}.bitrate_kbps", f"{spec.bitrate_kbps} is not one of {BITRATES_KBPS}"))
     return wrong
