@@ -67,8 +67,8 @@ def local_mesh(
         notify: told in a sentence what takes time.
 
     Raises:
-        Unavailable: a service did not start (its log's end is in the message), or `listen` was given and another command
-            serves.
+        Unavailable: a service did not start (its log's end is in the message), or `listen` was given and another
+            command serves.
     """
     folder = Path(store or StoreSettings().directory).absolute()
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """The header of a 32-bit float WAV file whose length is known beforehand.
 
 Intermediates are stored as WAV files, so a stem in storage is at the same time the file that a user downloads. The
-header has a fixed size: the samples begin at byte 92, a multiple of four, and can be mapped or streamed unparsed. Above 4 GiB it is RF64 (EBU Tech 3306), whose ``ds64`` chunk takes the place of the ``JUNK`` chunk of smaller files.
+header has a fixed size: the samples begin at byte 92, a multiple of four, and can be mapped or streamed unparsed.
+Above 4 GiB it is RF64 (EBU Tech 3306), whose ``ds64`` chunk takes the place of the ``JUNK`` chunk of smaller files.
 """
 
 from __future__ import annotations

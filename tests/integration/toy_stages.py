@@ -1,4 +1,4 @@
-"""The four stages in this process with engines that cost nothing, for tests of the orchestrator: counted, slowed, broken on demand."""
+"""The four stages in this process with engines that cost nothing: counted, slowed and broken on demand."""
 
 from __future__ import annotations
 
