@@ -313,6 +313,31 @@ def test_failed_encoding_leaves_nothing_and_keeps_the_old_file(tmp_path: Path, c
         assert path.read_bytes() == b"old"
 
 
+_FILL_UP = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from outboard.audio.files import FileSpec, encode
+from outboard.errors import ResourceExhausted
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+noise = np.random.default_rng(0).uniform(-1, 1, (2, 480000)).astype(np.float32)
+for container in ("wav", "flac", "mp3"):
+    try:
+        encode(Path(sys.argv[1]) / container, [noise], 48000, FileSpec(container))
+    except ResourceExhausted as error:
+        print(error.reason)
+"""
+
+
+def test_full_disk_is_storage_full_in_every_container(tmp_path: Path) -> None:
+    """A file that cannot grow further is STORAGE_FULL whoever was writing (our code, libavformat), and leaves nothing."""
+    done = subprocess.run([sys.executable, "-c", _FILL_UP, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["STORAGE_FULL"] * 3
+    assert list(tmp_path.iterdir()) == []
+
+
 _MEASURE = """
 import json, sys
 from functools import partial
