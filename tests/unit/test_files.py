@@ -332,7 +332,7 @@ for container in ("wav", "flac", "mp3"):
 
 
 def test_full_disk_is_storage_full_in_every_container(tmp_path: Path) -> None:
-    """A file that cannot grow further is STORAGE_FULL whoever was writing (our code, libavformat), and leaves nothing."""
+    """A file that cannot grow further is STORAGE_FULL whoever was writing, and leaves nothing."""
     done = subprocess.run([sys.executable, "-c", _FILL_UP, str(tmp_path)], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["STORAGE_FULL"] * 3
     assert list(tmp_path.iterdir()) == []
