@@ -16,6 +16,7 @@ from outboard.rpc.streaming import Audio, ChunkReader, ChunkWriter, StreamFormat
 from outboard.v1 import audio_pb2
 
 Report = TypeVar("Report")
+Response = TypeVar("Response")
 
 
 class StageRequest(Protocol):
@@ -87,9 +88,10 @@ def spool_streams(
 
 
 def rendered(
-    blocks: Generator[Audio, None, Report], writer: ChunkWriter
-) -> Generator[audio_pb2.AudioChunk, None, Report]:
-    """The chunks of what a domain's generator yields; returns its report, and closes it whatever happens."""
+    blocks: Generator[Audio, None, Report], channels: int, response: Callable[[audio_pb2.AudioChunk], Response]
+) -> Generator[Response, None, Report]:
+    """Responses with the chunks of what a domain's generator yields; returns its report, and closes it in any case."""
+    writer = ChunkWriter(channels)
     with closing(blocks):
         while True:
             try:
@@ -97,8 +99,8 @@ def rendered(
             except StopIteration as end:
                 report: Report = end.value
                 break
-            yield from writer.write(block)
-        yield from writer.finish()
+            yield from map(response, writer.write(block))
+        yield from map(response, writer.finish())
     return report
 
 

@@ -15,7 +15,7 @@ from outboard.presets import Preset, with_values
 from outboard.rpc.bridge import Bridge, StageCall
 from outboard.rpc.convert import enum_name, from_message, to_message
 from outboard.rpc.stage import RunClock, first_config, part, receive_streams, rendered
-from outboard.rpc.streaming import Audio, ChunkWriter, StreamFormat, checked_format
+from outboard.rpc.streaming import Audio, StreamFormat, checked_format
 from outboard.settings import Settings
 from outboard.v1 import analysis_pb2, audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
 from services.mixer.console import ENGINE_NAME, ENGINE_VERSION, MAX_STEMS, EngineInfo, MixPlan, MixSettings
@@ -82,8 +82,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                 decided = given or _plan(_analyses(stems, form.sample_rate_hertz, call), config)
                 progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
                 blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
-                chunks = rendered(blocks, ChunkWriter(_MIX_CHANNELS))
-                report = yield from _responses(chunks)
+                report = yield from rendered(blocks, _MIX_CHANNELS, _chunk)
         ran = EngineInfo(settings.engine or ENGINE_NAME)
         message = to_message(replace(report, engine=ran), mixer_service_pb2.MixReport)
         message.run.CopyFrom(clock.run_info(report.frames, form.sample_rate_hertz))
@@ -101,16 +100,6 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
             form = stem.format if stem.HasField("format") else config.format
             formats[stem.name] = checked_format(form, field=f"{field}.format", maximum_seconds=self._longest_seconds)
         return formats
-
-
-def _responses(
-    chunks: Generator[audio_pb2.AudioChunk, None, Any],
-) -> Generator[mixer_service_pb2.MixResponse, None, Any]:
-    while True:
-        try:
-            yield mixer_service_pb2.MixResponse(chunk=next(chunks))
-        except StopIteration as end:
-            return end.value
 
 
 def _analyses(stems: dict[str, Audio], sample_rate_hertz: int, call: Call) -> dict[str, Analysis]:
@@ -137,6 +126,10 @@ def _analysis(message: analysis_pb2.Analysis) -> Analysis:
 
 def _preset(message: mixer_service_pb2.Preset) -> Preset:
     return with_values(message.name, message.values)
+
+
+def _chunk(chunk: audio_pb2.AudioChunk) -> mixer_service_pb2.MixResponse:
+    return mixer_service_pb2.MixResponse(chunk=chunk)
 
 
 def _progress(fraction: float) -> mixer_service_pb2.MixResponse:
