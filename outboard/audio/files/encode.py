@@ -34,6 +34,7 @@ class FileSpec:
         container: wav, flac or mp3.
         bit_depth: 16, 24 or 32f (float; WAV only); says nothing for MP3.
         bitrate_kbps: of MP3, constant.
+        mp3_effort: LAME's quality setting, from 0 (slowest) to 9; 3 is LAME's own choice, 7 takes half the time.
 
     Raises:
         InvalidInput: INVALID_ARGUMENT for an unknown value, OPTIONS_CONFLICT for 32f in FLAC.
@@ -42,12 +43,14 @@ class FileSpec:
     container: str = "wav"
     bit_depth: str = "24"
     bitrate_kbps: int = 320
+    mp3_effort: int = 3
 
     def __post_init__(self) -> None:
         _must_be_one_of("container", self.container, CONTAINERS)
         _must_be_one_of("bit_depth", self.bit_depth, BIT_DEPTHS)
         if self.container == "mp3":
             _must_be_one_of("bitrate_kbps", self.bitrate_kbps, BITRATES_KBPS)
+            _must_be_one_of("mp3_effort", self.mp3_effort, tuple(range(10)))
         if self.container == "flac" and self.bit_depth == "32f":
             raise InvalidInput(
                 "FLAC holds no floats: bit_depth 32f is for wav; flac takes 16 or 24",
@@ -153,7 +156,7 @@ def _writer(
         flac = FlacWriter(file, sample_rate_hertz, channels, spec.bit_depth, tags)
         return sample_rate_hertz, flac.block_frames, flac
     rate = mp3_rate_hertz(sample_rate_hertz)
-    mp3 = Mp3Writer(file, rate, channels, spec.bitrate_kbps, tags)
+    mp3 = Mp3Writer(file, rate, channels, spec.bitrate_kbps, spec.mp3_effort, tags)
     return rate, mp3.block_frames, mp3
 
 

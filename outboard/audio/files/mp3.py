@@ -48,7 +48,9 @@ class Mp3Writer:
     block_frames = FRAME_SAMPLES
     clipped_samples = 0  # LAME takes floats of any size
 
-    def __init__(self, file: IO[bytes], sample_rate_hertz: int, channels: int, bitrate_kbps: int, tags: Tags) -> None:
+    def __init__(
+        self, file: IO[bytes], sample_rate_hertz: int, channels: int, bitrate_kbps: int, effort: int, tags: Tags
+    ) -> None:
         self._file = file
         self._rate = sample_rate_hertz
         self._channels = channels
@@ -62,6 +64,7 @@ class Mp3Writer:
         self._stream.codec_context.format = "fltp"
         self._stream.codec_context.bit_rate = bitrate_kbps * 1000
         self._stream.codec_context.thread_count = 1
+        self._stream.codec_context.options = {"compression_level": str(effort)}
 
     def write(self, block: NDArray[np.float32]) -> None:
         """Appends (channels, frames)."""
