@@ -1,0 +1,146 @@
+"""What is wrong with a stem: two passes over it in fixed cells, whatever its length.
+
+The first pass finds levels (peak, mean, power) and refuses NaN and infinities; the second counts clipped samples and
+surveys resonances, which both need the levels of the whole stem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outboard.audio.declip import count_clipped
+from outboard.audio.resonance import HOPS_PER_CELL, Survey, Surveyor, window_frames
+from outboard.errors import InvalidInput
+from services.restorer.settings import Diagnosis
+
+Audio = NDArray[np.float32]
+Progress = Callable[[float], None]
+
+
+def cell_frames(sample_rate_hertz: int) -> int:
+    """Frames of the fixed cells in which a stem is read: 65536 at 44.1 and 48 kHz."""
+    return window_frames(sample_rate_hertz) // 4 * HOPS_PER_CELL
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A diagnosis with what the treatments need: peak level of each channel, mean power, survey of resonances."""
+
+    diagnosis: Diagnosis
+    levels: NDArray[np.float64]
+    power: float
+    survey: Survey
+
+
+@dataclass
+class Examiner:
+    """Second pass, fed cell by cell.
+
+    Args:
+        levels: highest absolute sample of each channel.
+        means: of each channel.
+        power: mean power over channels.
+    """
+
+    sample_rate_hertz: int
+    levels: NDArray[np.float64]
+    means: NDArray[np.float64]
+    power: float
+
+    def __post_init__(self) -> None:
+        self._surveyor = Surveyor(self.sample_rate_hertz, self.levels.size, self.power)
+        self._clipped = 0
+
+    def add(self, cell: Audio) -> None:
+        """Examine the next cell; the last one may be shorter."""
+        self._clipped += count_clipped(cell, self.levels)
+        missing = self._surveyor.cell_frames - cell.shape[1]
+        self._surveyor.add(np.pad(cell, ((0, 0), (0, missing))) if missing else cell)
+
+    def finish(self) -> Examination:
+        """What was found in all of it."""
+        survey = self._surveyor.finish()
+        diagnosis = Diagnosis(survey.index, self._clipped, tuple(float(mean) for mean in self.means))
+        return Examination(diagnosis, self.levels, self.power, survey)
+
+
+def cells(array: Audio, sample_rate_hertz: int) -> Iterator[Audio]:
+    """The stem in cells, float32 and contiguous; the last may be shorter."""
+    size = cell_frames(sample_rate_hertz)
+    for start in range(0, array.shape[1], size):
+        yield np.ascontiguousarray(array[:, start : start + size], dtype=np.float32)
+
+
+@dataclass
+class LevelMeter:
+    """First pass: peak and sum of each channel, and power."""
+
+    channels: int
+
+    def __post_init__(self) -> None:
+        self.peaks = np.zeros(self.channels)
+        self._sums = np.zeros(self.channels)
+        self._energy = 0.0
+        self._frames = 0
+
+    def add(self, cell: Audio) -> None:
+        """Measure the next block.
+
+        Raises:
+            InvalidInput: AUDIO_NOT_FINITE.
+        """
+        peaks = np.max(np.abs(cell), axis=1)
+        if not np.all(np.isfinite(peaks)):
+            raise InvalidInput("the stem holds NaN or infinite samples", reason="AUDIO_NOT_FINITE", field="chunk")
+        self.peaks = np.maximum(self.peaks, peaks)
+        self._sums += np.sum(cell, axis=1, dtype=np.float64)
+        self._energy += float(np.sum(np.square(cell, dtype=np.float64)))
+        self._frames += cell.shape[1]
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """Mean of each channel."""
+        return self._sums / max(1, self._frames)
+
+    @property
+    def power(self) -> float:
+        """Mean power over all samples, without what DC adds."""
+        total = self._energy / max(1, self._frames * self.channels)
+        return max(0.0, total - float(np.mean(self.means**2)))
+
+
+def examine(array: Audio, sample_rate_hertz: int, progress: Progress | None = None) -> Examination:
+    """Both passes over a stem of shape (channels, frames); `progress` gets the fraction done after each cell."""
+    meter = LevelMeter(array.shape[0])
+    done, total = 0, max(1, 2 * array.shape[1])
+    for cell in cells(array, sample_rate_hertz):
+        meter.add(cell)
+        done = _advance(progress, done, cell.shape[1], total)
+    examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power)
+    for cell in cells(array, sample_rate_hertz):
+        examiner.add(cell)
+        done = _advance(progress, done, cell.shape[1], total)
+    return examiner.finish()
+
+
+def _advance(progress: Progress | None, done: int, frames: int, total: int) -> int:
+    if progress is not None:
+        progress((done + frames) / total)
+    return done + frames
+
+
+def diagnose(array: Audio, sample_rate_hertz: int) -> Diagnosis:
+    """What is wrong with a stem.
+
+    Args:
+        array: float32 (channels, frames), may be a memory map.
+        sample_rate_hertz: of the stem.
+
+    Raises:
+        InvalidInput: AUDIO_NOT_FINITE.
+    """
+    return examine(array, sample_rate_hertz).diagnosis

@@ -1,0 +1,160 @@
+"""What a restoration is asked for, found and told: dataclasses with the field names of the wire contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outboard.errors import InvalidInput, NotFound
+
+REPAIR = "repair"
+PASSTHROUGH = "passthrough"
+
+
+@dataclass(frozen=True)
+class RestorationStep:
+    """One engine in the chain.
+
+    Attributes:
+        engine: name.
+        amount: 0 (nothing) to 1 (all); None: derived from the diagnosis.
+        attenuation_limit_db, diffusion_steps, guidance_scale: for engines that know them; `repair` does not.
+    """
+
+    engine: str
+    amount: float | None = None
+    attenuation_limit_db: float | None = None
+    diffusion_steps: int | None = None
+    guidance_scale: float | None = None
+
+
+@dataclass(frozen=True)
+class RestorationSettings:
+    """How to restore one stem.
+
+    Attributes:
+        role: what the stem plays, lower case; "" where it is not known.
+        steps: in order; none: every available engine in automatic mode; one "passthrough": nothing is done.
+        seed: of everything random; None: 0. `repair` draws nothing.
+    """
+
+    role: str = ""
+    steps: tuple[RestorationStep, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """One engine; `version` is raised whenever its sound changes."""
+
+    name: str
+    version: int
+    backend: str = "numpy"
+    device: str = "cpu"
+    available: bool = True
+    unavailable_reason: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something a person should know that did not stop the work."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was measured on a stem; None where it cannot be, or is not, measured.
+
+    Attributes:
+        shimmer_index: metallic peaks at 8 to 12 kHz, 0 clean to 1 severe (`outboard.audio.resonance`).
+        clipped_samples: in flat runs of at least three at the top of a channel.
+        dc_offset: mean of each channel, as a fraction of full scale.
+    """
+
+    shimmer_index: float | None = None
+    clipped_samples: int = 0
+    dc_offset: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class RestorationAction:
+    """One treatment, done or left alone.
+
+    Attributes:
+        engine, treatment: for instance "repair" and "declip", "dc" or "resonance".
+        amount: 0 to 1; 0 where it was left alone.
+        reason: why, in a sentence.
+        before, after: the measure that decided (clipped samples, largest DC, shimmer index).
+    """
+
+    engine: str
+    treatment: str
+    amount: float
+    reason: str
+    before: float | None = None
+    after: float | None = None
+
+
+@dataclass(frozen=True)
+class RestorationReport:
+    """What was found and what was done.
+
+    Attributes:
+        engines: that ran, in order.
+        found, left: the stem before and afterwards.
+        actions: everything considered.
+        frames: of the stem.
+        unchanged: whether the audio came back bit by bit.
+        warnings: what a person should know.
+    """
+
+    engines: tuple[EngineInfo, ...]
+    found: Diagnosis
+    left: Diagnosis
+    actions: tuple[RestorationAction, ...]
+    frames: int
+    unchanged: bool
+    warnings: tuple[Warning, ...] = ()
+
+
+ENGINES: tuple[EngineInfo, ...] = (
+    EngineInfo(
+        REPAIR,
+        1,
+        description="Redraws clipped peaks, removes DC, tames resonances at 8 to 12 kHz, where they are found.",
+    ),
+    EngineInfo(PASSTHROUGH, 1, description="Leaves the stem as it is, bit by bit."),
+)
+
+
+def engines() -> tuple[EngineInfo, ...]:
+    """All engines, in the order of the automatic chain."""
+    return ENGINES
+
+
+def resolved_steps(settings: RestorationSettings) -> tuple[RestorationStep, ...]:
+    """The chain to run, checked.
+
+    Raises:
+        NotFound: ENGINE_UNKNOWN.
+        InvalidInput: an amount outside of 0 to 1, or a step beside "passthrough".
+    """
+    known = {engine.name for engine in ENGINES}
+    for index, step in enumerate(settings.steps):
+        where = f"settings.steps[{index}]"
+        if step.engine not in known:
+            raise NotFound(
+                f"engine {step.engine!r} is unknown; known are {', '.join(sorted(known))}",
+                reason="ENGINE_UNKNOWN",
+                field=f"{where}.engine",
+            )
+        if step.amount is not None and not 0.0 <= step.amount <= 1.0:
+            raise InvalidInput(f"amount must lie in 0 to 1, not {step.amount}", field=f"{where}.amount")
+        if step.engine == PASSTHROUGH and len(settings.steps) > 1:
+            raise InvalidInput("passthrough stands alone", reason="OPTIONS_CONFLICT", field=where)
+    names = [step.engine for step in settings.steps]
+    if len(set(names)) != len(names):
+        raise InvalidInput("an engine stands in the chain twice", reason="OPTIONS_CONFLICT", field="settings.steps")
+    return settings.steps or (RestorationStep(REPAIR),)
