@@ -3,7 +3,7 @@
 The fault indices run from 0 (clean) to 1 (severe), do not depend on gain, and score released recordings at most 0.1.
 """
 
-from outboard.audio.analysis.result import Analysis, BandLevel
+from outboard.audio.analysis.result import Analysis, BandLevel, StereoBand
 from outboard.audio.analysis.song import SongFacts, analyze, song_facts
 
-__all__ = ["Analysis", "BandLevel", "SongFacts", "analyze", "song_facts"]
+__all__ = ["Analysis", "BandLevel", "SongFacts", "StereoBand", "analyze", "song_facts"]

@@ -17,6 +17,16 @@ class BandLevel:
 
 
 @dataclass(frozen=True)
+class StereoBand:
+    """Width and place of a third of an octave, see `outboard.audio.analysis.stereo`."""
+
+    low_hertz: float
+    high_hertz: float
+    mid_side_ratio_db: float
+    lean: float
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Every metric of one piece of audio; None where it cannot be measured, never a made-up number.
 
@@ -52,6 +62,7 @@ class Analysis:
         deviation: standard deviation of the mono sum (as `torch.std`: divided by frames - 1), with which Demucs models
             normalise; None under two frames.
         noise_floor_dbfs: level that is exceeded in 95 % of the frames of 85 ms; None where they are silent.
+        stereo_bands: width and place by thirds of an octave from 150 Hz; silent ones left out, empty for one channel.
     """
 
     frames: int
@@ -84,3 +95,4 @@ class Analysis:
     mean: float | None
     deviation: float | None
     noise_floor_dbfs: float | None
+    stereo_bands: tuple[StereoBand, ...] = ()

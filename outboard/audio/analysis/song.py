@@ -139,6 +139,7 @@ def analyze(audio: Float32Array, sample_rate_hertz: int, *, progress: Progress |
         mean=levels.mono_mean,
         deviation=levels.mono_deviation,
         noise_floor_dbfs=spectral.long_term.noise_floor_dbfs,
+        stereo_bands=stereo.stereo_bands if stereo else (),
     )
 
 

@@ -5,6 +5,10 @@ in level (mean of the absolute differences, in decibels), plus 0.35 times what s
 over the bands). With z that sum the index is ``z^4 / (z^4 + 1.9^4)``. Released recordings balance their bands within
 1 dB and keep the side 6 dB under the mid (index under 0.1); generated ones push bands to an edge and raise the side
 to the level of the mid. All are ratios, so gain does not matter. 0 for one channel; None for silence there.
+
+**Stereo bands.** In third octaves from 150 Hz to 15 kHz, over the whole piece: side over mid in decibels, and the lean
+``sum Re(S M*) / sum |M|^2``: the least-squares answer to how much of the mid plays at one edge (0 middle, 1 left only,
+-1 right only). Reverb and doubled parts widen a band without leaning it.
 """
 
 from __future__ import annotations
@@ -13,10 +17,13 @@ import math
 
 import numpy as np
 
+from outboard.audio.analysis.result import StereoBand
 from outboard.audio.spectrum import SpectrumBatch
 
 _LOW_HERTZ = 120.0
 _BAND_EDGES_HERTZ = 300.0 * 2.0 ** (np.arange(15) / 3)
+_FIELD_EDGES_HERTZ = 150.0 * 2.0 ** (np.arange(21) / 3)
+_SILENT_SHARE = 1e-9  # of all bands' energy: a band below it has no width
 _SIDE_LIMIT_DB = -6.0
 _SIDE_WEIGHT = 0.35
 _HALF_INDEX, _STEEPNESS = 1.9, 4
@@ -31,6 +38,8 @@ class StereoSpectrum:
         self._edges = edges[edges < bins]
         self._low = np.zeros(3)
         self._bands = np.zeros((3, max(len(self._edges) - 1, 0)))
+        self._field_edges = np.ceil(_FIELD_EDGES_HERTZ / bin_hertz).astype(int)
+        self._total = np.zeros((3, bins))
 
     def take(self, batch: SpectrumBatch) -> None:
         """Add a batch of two-channel spectra."""
@@ -39,6 +48,7 @@ class StereoSpectrum:
         for index, plane in enumerate(planes):
             total = plane.sum(axis=0, dtype=np.float64)
             self._low[index] += total[low].sum()
+            self._total[index] += total
             if self._bands.shape[1]:
                 self._bands[index] += np.add.reduceat(total[: self._edges[-1]], self._edges[:-1])
 
@@ -47,6 +57,23 @@ class StereoSpectrum:
         """Correlation of left and right below 120 Hz; None where a channel is silent there."""
         energy = float(self._low[0] * self._low[1])
         return max(-1.0, min(1.0, float(self._low[2]) / math.sqrt(energy))) if energy > 0.0 else None
+
+    @property
+    def stereo_bands(self) -> tuple[StereoBand, ...]:
+        """See the module; a band that is silent, or has no mid signal, is left out."""
+        found = []
+        everything = float(self._total[:2].sum())
+        edges = self._field_edges[self._field_edges < self._total.shape[1]]
+        for index in range(len(edges) - 1):
+            left, right, product = self._total[:, edges[index] : edges[index + 1]].sum(axis=1)
+            mid, side = (left + right + 2 * product) / 4, (left + right - 2 * product) / 4
+            if mid <= 1e-6 * side or left + right <= _SILENT_SHARE * everything:
+                continue
+            ratio_db = 10 * math.log10(max(side, 1e-6 * mid) / mid)
+            lean = max(-1.0, min(1.0, float(left - right) / (4 * mid)))
+            low, high = _FIELD_EDGES_HERTZ[index : index + 2]
+            found.append(StereoBand(float(low), float(high), ratio_db, lean))
+        return tuple(found)
 
     @property
     def hard_panning_index(self) -> float | None:
