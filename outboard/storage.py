@@ -182,11 +182,10 @@ class FolderStore:
 
     def delete(self, key: str) -> bool:
         path = self._path(key)
-        try:
-            with _speaking_errors(key):
-                path.unlink()
-        except NotFound:
-            return False
+        with _speaking_errors():
+            if not path.is_file():
+                return False
+            path.unlink(missing_ok=True)
         for parent in path.parents:
             if parent == self._objects:
                 break

@@ -11,7 +11,6 @@ from typing import Any
 from outboard.audio.files import decode
 from outboard.audio.spool import Spool
 from outboard.errors import Cancelled, Internal
-from outboard.report.preview import write_preview
 from outboard.storage import CHUNK_BYTES
 from outboard.v1 import audio_pb2
 from services.orchestrator import ingest
@@ -67,6 +66,8 @@ class Extras:
         return Done(prefix)
 
     def _write_preview(self, before: AudioRef, after_key: str, target: ObjectDraft, progress: Progress) -> None:
+        from outboard.report.preview import write_preview  # late for the same reason as the analysis
+
         store = self._workshop.store
         with (
             store.local_file(before.key) as song_path,

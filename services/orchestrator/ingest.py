@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.audio.analysis import analyze
 from outboard.audio.files import decode
 from outboard.audio.spool import Spool, blocks
 from outboard.audio.wave_header import HEADER_BYTES, float_wave_header
@@ -83,6 +82,9 @@ def layout(frames: int) -> dict[str, int]:
 
 def measure(array: NDArray[np.float32], progress: Progress) -> analysis_pb2.Analysis:
     """The analysis of an array of shape (2, frames) at the pipeline's rate."""
+    # Imported here: it costs a second that a mesh whose songs are done already should not take to start.
+    from outboard.audio.analysis import analyze
+
     return convert.to_message(analyze(array, PIPELINE_RATE_HERTZ, progress=progress), analysis_pb2.Analysis)
 
 

@@ -84,7 +84,7 @@ class Jobs:
         """Queues a job's workflow; one that is queued already stays as it is."""
         priority = _FIRST_PRIORITY - job_service_pb2.Job.FromString(row.specification).priority
         with SetWorkflowID(row.id), SetEnqueueOptions(priority=priority):
-            await DBOS.enqueue_workflow_async(QUEUE, self._pipeline.run, row.tenant, row.id)
+            await DBOS.enqueue_workflow_async(QUEUE, self._pipeline.workflow, row.tenant, row.id)
 
     async def resume(self) -> None:
         """Queues every unfinished job whose workflow is not there (a crash between its record and its workflow)."""

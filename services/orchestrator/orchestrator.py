@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from dbos import DBOS, DBOSConfig
+from dbos._error import DBOSAwaitedWorkflowCancelledError, DBOSWorkflowCancelledError
 
 from outboard.settings import Settings
 from outboard.storage import FolderStore
@@ -78,7 +79,7 @@ async def running(settings: Settings) -> AsyncIterator[Orchestrator]:
             with contextlib.suppress(asyncio.CancelledError):
                 await housekeeping
     finally:
-        await in_thread(DBOS.destroy)
+        await in_thread(lambda: DBOS.destroy(destroy_registry=True))
         # The engine put its own pool in the loop's place of the default one, and has just shut that down.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         await peers.close()
@@ -102,3 +103,11 @@ def _quiet_dbos() -> None:
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
     logger.propagate = True
+    logger.filters[:] = [_without_cancellations]
+
+
+def _without_cancellations(record: logging.LogRecord) -> bool:
+    """A cancelled job is no fault: the engine would log it with a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    cancelled = isinstance(error, DBOSWorkflowCancelledError | DBOSAwaitedWorkflowCancelledError)
+    return not (cancelled or "was cancelled during execution" in record.getMessage())

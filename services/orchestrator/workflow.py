@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from dbos import DBOS, DBOSConfiguredInstance
+from dbos import DBOS
 from dbos._error import DBOSWorkflowCancelledError
 
 from outboard.errors import Internal, OutboardError
@@ -29,17 +29,24 @@ PIPELINE_VERSION = "1"
 _log = logging.getLogger(__name__)
 
 
-@DBOS.dbos_class()
-class Pipeline(DBOSConfiguredInstance):
-    """The workflow over one orchestrator's steps."""
+class Pipeline:
+    """The workflow over one orchestrator's steps.
+
+    Attributes:
+        workflow: what is queued, with the tenant and the job's id.
+    """
 
     def __init__(self, steps: Steps, extras: Extras, finish: Finish) -> None:
-        super().__init__("pipeline")
         self._steps = steps
         self._extras = extras
         self._finish = finish
 
-    @DBOS.workflow(name="pipeline")
+        @DBOS.workflow(name="pipeline")
+        async def workflow(tenant: str, job_id: str) -> None:
+            await self.run(tenant, job_id)
+
+        self.workflow = workflow
+
     async def run(self, tenant: str, job_id: str) -> None:
         """Ingest, separate, restore each stem in parallel, mix, master, finish; as much of it as the job asks for."""
         job = (tenant, job_id)
