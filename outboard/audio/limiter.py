@@ -188,13 +188,13 @@ def _bridged_need(
     bridge = _steps(settings.bridge_ms, rate) if settings.bridge_ms > 0.0 else 0
     around = read_padded(peaks, start - bridge, stop + bridge)[0]
     over_db = 20.0 * np.log10(np.maximum(around, _SILENCE)) + (input_gain_db - settings.ceiling_dbtp)
-    need = np.maximum(over_db, 0.0).astype(np.float32)
+    need: NDArray[np.float32] = np.maximum(over_db, 0.0).astype(np.float32)
     if not bridge:
         return need
     # Origins shift the two windows against each other by the same amount, so that an even length closes without drift.
     origin = 0 if bridge % 2 else -1
     wide = ndimage.maximum_filter1d(need, bridge, mode="constant", cval=0.0)
-    closed: NDArray[np.float32] = ndimage.minimum_filter1d(wide, bridge, mode="constant", cval=0.0, origin=origin)
+    closed = ndimage.minimum_filter1d(wide, bridge, mode="constant", cval=0.0, origin=origin)
     bridged: NDArray[np.float32] = np.ascontiguousarray(closed[bridge : bridge + stop - start])
     return bridged
 

@@ -166,9 +166,11 @@ def _rendered(
     progress: Progress,
 ) -> Iterator[Array]:
     if dips is None and gain_db == 0.0:
-        for index, block in enumerate(blocks(source)):
+        done = 0
+        for block in blocks(source):
             yield block
-            progress((index + 1) * block.shape[1] / max(source.shape[1], block.shape[1] * (index + 1)))
+            done += block.shape[1]
+            progress(done / source.shape[1])
         return
     if dips is None:
         dips = np.zeros((1, 1), dtype=np.float32)

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
+
 from outboard.audio.analysis import Analysis, BandLevel
 from services.master.settings import (
     Compressor,
@@ -30,7 +32,9 @@ INTENT_CEILING_DBTP = -1.0
 ENGINE_CHAIN, ENGINE_MATCHERING, ENGINE_PASSTHROUGH = "chain", "matchering", "passthrough"
 
 _RUMBLE = (CurvePoint(2.0, -80.0), CurvePoint(10.0, -24.0), CurvePoint(20.0, -4.0), CurvePoint(30.0, 0.0))
-_MUD_HERTZ, _SHIMMER_HERTZ = 320.0, 9500.0
+_MUD_HERTZ, _MUD_EDGES_HERTZ = 320.0, (160.0, 640.0)
+_SHIMMER_HERTZ, _SHIMMER_EDGES_HERTZ = 9500.0, (6500.0, 13000.0)
+_AUDIBLE_DB = 0.05
 _EQ_TAPS = 8191
 
 
@@ -128,23 +132,34 @@ def _target(analysis: Analysis, settings: MasterSettings, engine: str) -> tuple[
 def _equalizer(analysis: Analysis, profile: MasterProfile, intensity: float, notes: list[str]) -> Processor:
     """A smooth curve through the bands' corrections, with the rumble filter at its lower end."""
     gains = {_centre(band): intensity * _band_gain(band, profile) for band in analysis.band_levels}
-    for name, hertz, index, most in (
-        ("mud", _MUD_HERTZ, analysis.mud_index, profile.mud_cut_db),
-        ("shimmer", _SHIMMER_HERTZ, analysis.shimmer_index, profile.shimmer_cut_db),
-    ):
-        if index is not None and index > profile.index_tolerance:
-            cut = intensity * most * min(1.0, index)
-            gains[hertz] = min(gains.get(hertz, 0.0), -cut)
-            notes.append(
-                f"{name.capitalize()} was measured ({index:.2f}): {cut:.1f} dB are taken out around {hertz:.0f} Hz."
-            )
-    for hertz, gain in sorted(gains.items()):
-        if abs(gain) >= 0.05 and hertz not in (_MUD_HERTZ, _SHIMMER_HERTZ):
+    for hertz, gain in gains.items():
+        if abs(gain) >= _AUDIBLE_DB:
             notes.append(f"The band around {hertz:.0f} Hz is off its target: {gain:+.1f} dB.")
-    if not any(abs(gain) >= 0.05 for gain in gains.values()):
+    for name, hertz, edges, index, most in (
+        ("mud", _MUD_HERTZ, _MUD_EDGES_HERTZ, analysis.mud_index, profile.mud_cut_db),
+        ("shimmer", _SHIMMER_HERTZ, _SHIMMER_EDGES_HERTZ, analysis.shimmer_index, profile.shimmer_cut_db),
+    ):
+        if index is None or index <= profile.index_tolerance or hertz > 0.45 * analysis.sample_rate_hertz:
+            continue
+        cut = intensity * most * min(1.0, index)
+        deepest = min([-cut] + [gain for centre, gain in gains.items() if edges[0] < centre < edges[1]])
+        around = {edge: _between(gains, edge) for edge in edges}
+        gains = {centre: gain for centre, gain in gains.items() if not edges[0] < centre < edges[1]}
+        gains |= around | {hertz: deepest}
+        notes.append(f"{name.capitalize()} was measured ({index:.2f}): {deepest:+.1f} dB around {hertz:.0f} Hz.")
+    if all(abs(gain) < _AUDIBLE_DB for gain in gains.values()):
         notes.append("All bands are within tolerance: only DC and rumble are filtered.")
     points = _RUMBLE + tuple(CurvePoint(hertz, gain) for hertz, gain in sorted(gains.items()))
     return Processor(label="tone", kind=LinearPhaseEqualizer(points=points, taps=_EQ_TAPS))
+
+
+def _between(gains: Mapping[float, float], hertz: float) -> float:
+    """Half of what the curve through `gains` has at a frequency: the edge of a cut must not carry it outward."""
+    if not gains:
+        return 0.0
+    centres = sorted(gains)
+    curve = [gains[centre] for centre in centres]
+    return 0.5 * float(np.interp(math.log(hertz), [math.log(centre) for centre in centres], curve))
 
 
 def _band_gain(band: BandLevel, profile: MasterProfile) -> float:

@@ -8,6 +8,7 @@ whose memory grows with the song. It is imported when first used.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -71,8 +72,10 @@ def match(
     Raises:
         InvalidInput: AUDIO_TOO_SHORT.
     """
-    import matchering
-    from matchering import stages
+    with warnings.catch_warnings():  # its resampler imports from a namespace that SciPy is about to drop
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import matchering
+        from matchering import stages
 
     config = matchering.Config(internal_sample_rate=sample_rate_hertz, max_length=1e9)
     if array.shape[1] <= 2 * config.fft_size:
