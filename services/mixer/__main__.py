@@ -28,7 +28,8 @@ def warm_up() -> None:
     stems = {"vocals": noise, "drums": noise}
     measured = analyze(noise, 48_000)
     profile = presets.with_values("", {})
-    decided = plan(dict.fromkeys(stems, measured), dict(zip(stems, stems, strict=True)), None, profile, MixSettings())
+    roles = {"vocals": "lead_vocal", "drums": "drums"}
+    decided = plan(dict.fromkeys(stems, measured), roles, None, profile, MixSettings())
     for _ in mix(stems, 48_000, decided, spool_directory=SpoolSettings().directory):
         pass
 
