@@ -25,7 +25,7 @@ def build(settings: Settings) -> Register:
 def warm_up() -> None:
     """Compile and load what the first stems would otherwise wait for."""
     noise = np.random.default_rng(0).standard_normal((2, 48_000)).astype(np.float32) * np.float32(0.1)
-    stems = {"vocals": noise, "drums": noise}
+    stems = {"lead_vocal": noise, "drums": noise}  # named by their roles
     measured = analyze(noise, 48_000)
     profile = presets.with_values("", {})
     roles = {"vocals": "lead_vocal", "drums": "drums"}
