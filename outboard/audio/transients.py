@@ -23,6 +23,9 @@ from outboard.audio.filters import Audio
 
 # Lead of the fast follower over the slow one at which the full gain is given.
 FULL_DB = 12.0
+# Smaller differences are the ripple of a steady tone's own power.
+_DEAD_DB = 1.0
+_RIPPLE_MS = 2.0
 _FAST_RISE_MS = 1.0
 _FAST_FALL_MS = 20.0
 _COMMON_FALL_MS = 60.0
@@ -56,27 +59,29 @@ class TransientSettings:
 
 @njit(nogil=True, cache=True)
 def _shape(block: Audio, amounts: Gains, poles: Gains, state: Gains, totals: Gains) -> Gains:
-    """Gain in dB per frame; state: attack fast, attack slow, sustain fast, sustain slow (power), gain."""
+    """Gain in dB per frame; state: attack fast, attack slow, sustain fast, sustain slow, smoothed power, gain."""
     channels, frames = block.shape
     gains = np.empty(frames)
-    fast_rise, slow_rise, common_fall, fast_fall, slow_fall, smooth = poles
+    fast_rise, slow_rise, common_fall, fast_fall, slow_fall, smooth, ripple = poles
     for i in range(frames):
         power = _FLOOR_POWER
         for c in range(channels):
             power += float(block[c, i]) ** 2 / channels
+        power = power + ripple * (state[4] - power)
+        state[4] = power
         for k in range(4):
             if k < 2:
                 pole = (fast_rise if k == 0 else slow_rise) if power > state[k] else common_fall
             else:
                 pole = fast_rise if power > state[k] else (fast_fall if k == 2 else slow_fall)
             state[k] = power + pole * (state[k] - power)
-        attack = min(max(10.0 * np.log10(state[0] / state[1]) / FULL_DB, 0.0), 1.0)
-        sustain = min(max(10.0 * np.log10(state[3] / state[2]) / FULL_DB, 0.0), 1.0)
+        attack = min(max((10.0 * np.log10(state[0] / state[1]) - _DEAD_DB) / (FULL_DB - _DEAD_DB), 0.0), 1.0)
+        sustain = min(max((10.0 * np.log10(state[3] / state[2]) - _DEAD_DB) / (FULL_DB - _DEAD_DB), 0.0), 1.0)
         target = amounts[0] * attack + amounts[1] * sustain
-        gain = target + smooth * (state[4] - target)
+        gain = target + smooth * (state[5] - target)
         if abs(gain) < 1e-9:
             gain = 0.0
-        state[4] = gain
+        state[5] = gain
         gains[i] = gain
         if power > _ACTIVE_POWER:
             totals[0] += gain
@@ -98,10 +103,11 @@ class TransientShaper:
             _FAST_FALL_MS,
             settings.sustain_ms,
             _SMOOTH_MS,
+            _RIPPLE_MS,
         )
         self._poles = np.array([smoothing_coefficient(ms, sample_rate_hertz) for ms in times_ms])
         self._amounts = np.array([settings.attack_db, settings.sustain_db])
-        self._state = np.array([_FLOOR_POWER] * 4 + [0.0])
+        self._state = np.array([_FLOOR_POWER] * 5 + [0.0])
         self._totals = np.zeros(3)
 
     def process(self, block: Audio) -> Audio:

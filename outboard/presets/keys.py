@@ -27,7 +27,7 @@ _MIX = {
     "mix.working_level_lufs": Key("LUFS", -30, -12, "loudness to which the lead of supplied stems is staged"),
     "mix.balance_tolerance_db": Key("dB", 0, 20, "how far a separated stem may be from its role's level untouched"),
     "mix.mud_tolerance": Key("index", 0, 1, "mud index up to which the low middle is left alone"),
-    "mix.mud_cut_db": Key("dB", 0, 4, "deepest cut of the low middle, at full mud"),
+    "mix.mud_cut_db": Key("dB", 0, 3, "deepest cut of the low middle, at full mud"),
     "mix.mud_hertz": Key("Hz", 150, 600, "centre of the low-middle cut"),
     "mix.mud_q": Key("", 0.3, 4, "quality factor of the low-middle cut"),
     "mix.width_gate_db": Key("dB", -20, 3, "side over mid, mean of the bands, from which a song is too wide"),

@@ -42,6 +42,8 @@ MAX_EQUALIZER_DB = 4.0
 # Beyond their limits by this much, width and pressed dynamics are met in full.
 _FULL_WIDTH_EXCESS_DB = 1.5
 _FULL_CREST_LACK_DB = 2.5
+# A separated stem that holds more of the song's 60 to 200 Hz than this keeps it: cutting it would thin the song.
+_CARRIED_LOWS_DB = -14.0
 PASSTHROUGH = "passthrough"
 ENGINES = ("", ENGINE_NAME, PASSTHROUGH)
 LABELS = (
@@ -147,7 +149,7 @@ class _Planner:
             self.notes.append(f"{name} is silent or shorter than 400 ms: it passes through as it is.")
             return Strip(name, role)
         chain = (
-            self._high_pass(role),
+            self._high_pass(name, role, measured),
             self._clean_up(name, role, measured),
             self._presence(name, role, measured),
             self._drum_compressor(name, role, measured),
@@ -182,15 +184,31 @@ class _Planner:
             self.notes.append(f"{name} is {under:+.1f} LU from the song, {abs(off):.1f} off its place: {move:+.1f} dB.")
         return move
 
-    def _high_pass(self, role: str) -> Processor | None:
-        """Voices and instruments that are not low carry nothing but bleed and rumble down there."""
+    def _high_pass(self, name: str, role: str, measured: Analysis) -> Processor | None:
+        """Voices and such carry rumble down there; a separated stem may carry a part of the song's lows."""
         if role in VOICES:
             corner = self._preset["mix.vocals.high_pass_hertz"]
         elif role == OTHER:
             corner = self._preset["mix.other.high_pass_hertz"]
         else:
             return None
+        carried = self._share_of_lows_db(measured)
+        if carried > _CARRIED_LOWS_DB:
+            self.notes.append(f"{name} holds a part of the song's lows ({carried:.0f} dB): no high-pass there.")
+            return None
         return Processor("high_pass", Equalizer((FilterBand("high_pass", corner, order=2),)))
+
+    def _share_of_lows_db(self, measured: Analysis) -> float:
+        """Power of a separated stem at 60 to 200 Hz over the song's; far down for supplied stems."""
+        if self._song is None or self._song.rms_dbfs is None or measured.rms_dbfs is None:
+            return -math.inf
+        levels = [
+            whole.rms_dbfs + band.level_db
+            for whole in (measured, self._song)
+            for band in whole.band_levels
+            if whole.rms_dbfs is not None and band.low_hertz <= 100.0 < band.high_hertz
+        ]
+        return levels[0] - levels[1] if len(levels) == 2 else -math.inf
 
     def _clean_up(self, name: str, role: str, measured: Analysis) -> Processor | None:
         """A dynamic cut of the low middle, as deep as the mud index says, while the band stands out."""

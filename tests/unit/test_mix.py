@@ -1,0 +1,182 @@
+"""The console at work: exactness, time, guard-rails, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from outboard.audio.chain import Chain
+from outboard.audio.processors import BandExtender, Compressor, Equalizer, FilterBand, Processor, StereoWidth
+from outboard.errors import InvalidInput
+from services.mixer.console import Bus, EnvelopePoint, MixPlan, MixReport, Send, Strip
+from services.mixer.mix import BLOCK_FRAMES, mix
+
+RATE = 48_000
+LATE = Processor("air", BandExtender(15_000.0))
+PRESS = Processor("compressor", Compressor(-30.0, 3.0, lookahead_ms=5.0))
+
+
+def stems(frames: int, count: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {f"s{k}": (0.1 * rng.standard_normal((2, frames))).astype(np.float32) for k in range(count)}
+
+
+def wires(parts: dict[str, np.ndarray], **plan: object) -> MixPlan:
+    return MixPlan(tuple(Strip(name, "other") for name in sorted(parts)), **plan)  # type: ignore[arg-type]
+
+
+def rendered(parts: dict[str, np.ndarray], plan: MixPlan, tmp_path: Path) -> tuple[np.ndarray, MixReport]:
+    generator = mix(parts, RATE, plan, spool_directory=tmp_path)
+    blocks = [np.zeros((2, 0), np.float32)]
+    while True:
+        try:
+            blocks.append(next(generator))
+        except StopIteration as end:
+            return np.concatenate(blocks, axis=1), end.value
+
+
+@pytest.mark.parametrize("frames", [0, 1, 3, BLOCK_FRAMES, BLOCK_FRAMES + 1, 50_000])
+def test_without_processors_the_mix_nulls_to_the_sum(frames: int, tmp_path: Path) -> None:
+    """Residual under -140 dBFS (the contract asks for -90), same number of frames."""
+    parts = stems(frames)
+    y, report = rendered(parts, wires(parts), tmp_path)
+    assert y.shape == (2, frames)
+    assert report.frames == frames
+    residual = np.abs(y - sum(part.astype(np.float64) for part in parts.values()))
+    assert np.max(residual, initial=0.0) < 1e-7, f"{20 * np.log10(residual.max()):.0f} dBFS"
+
+
+@pytest.mark.parametrize("at", [0, 100, BLOCK_FRAMES - 1, BLOCK_FRAMES, 39_999])
+def test_every_path_is_as_late_as_the_others(at: int, tmp_path: Path) -> None:
+    """Strips, buses and sends with and without latency: an impulse at frame n stays at frame n, and adds up."""
+    parts = {name: np.zeros((2, 40_000), np.float32) for name in ("a", "b", "c")}
+    for part in parts.values():
+        part[:, at] = 0.01
+    plan = MixPlan(
+        strips=(
+            Strip("a", "other", chain=(LATE,)),
+            Strip("b", "drums", bus="bus"),
+            Strip("c", "bass", sends=(Send("fx", 0.0),)),
+        ),
+        buses=(Bus("bus", chain=(LATE, PRESS)), Bus("fx")),
+        master_chain=(LATE,),
+    )
+    y, _ = rendered(parts, plan, tmp_path)
+    assert int(np.argmax(np.abs(y[0]))) == at
+    if 1_000 < at < 39_000:
+        assert y[0, at] == pytest.approx(0.04, rel=0.6)
+        assert np.sum(np.abs(y[0]) > 0.02) == 1
+
+
+def test_two_runs_are_identical_and_maps_equal_arrays(tmp_path: Path) -> None:
+    """Same bytes again, from arrays and from transposed memory maps."""
+    parts = stems(60_000)
+    plan = dataclasses.replace(wires(parts), master_chain=(PRESS, LATE), peak_target_dbfs=-6.0)
+    first, _ = rendered(parts, plan, tmp_path)
+    mapped = {}
+    for name, part in parts.items():
+        np.ascontiguousarray(part.T).tofile(tmp_path / name)
+        mapped[name] = np.memmap(tmp_path / name, np.float32, "r", shape=(60_000, 2)).T
+    second, _ = rendered(dict(reversed(mapped.items())), plan, tmp_path)
+    assert np.array_equal(first, second)
+
+
+def test_the_mix_is_what_its_chains_say(tmp_path: Path) -> None:
+    """Fader, pan, polarity, trim and a chain, against the same built by hand."""
+    parts = stems(30_000, 2)
+    chain = (Processor("eq", Equalizer((FilterBand("peak", 1_000.0, 6.0),))), Processor("width", StereoWidth(0.5)))
+    plan = MixPlan(
+        (Strip("s0", "other", gain_db=-6.0, pan=-0.5, chain=chain), Strip("s1", "other", polarity_inverted=True)),
+        trim_db=-3.0,
+    )
+    y, report = rendered(parts, plan, tmp_path)
+    by_hand = Chain(chain, RATE).process(parts["s0"]) * 10 ** (-6 / 20) * np.array([[1.0], [0.5]]) - parts["s1"]
+    assert np.allclose(y, by_hand * 10 ** (-3 / 20), atol=1e-6)
+    assert report.trim_db == -3.0
+
+
+def test_an_envelope_moves_the_fader_over_time(tmp_path: Path) -> None:
+    """Straight lines in dB between points, aligned with the stem in spite of latency."""
+    parts = {"a": np.full((2, 40_000), 0.1, np.float32)}
+    points = (EnvelopePoint(10_000, 0.0), EnvelopePoint(30_000, -20.0))
+    plan = MixPlan((Strip("a", "other", envelope=points),), master_chain=(LATE,))
+    y, _ = rendered(parts, plan, tmp_path)
+    gains = 20 * np.log10(np.abs(y[0]) / 0.1)
+    for frame, wanted in ((5_000, 0.0), (20_000, -10.0), (35_000, -20.0)):
+        assert gains[frame] == pytest.approx(wanted, abs=0.01)
+
+
+def test_peak_target_is_met_by_a_trim(tmp_path: Path) -> None:
+    """A hot mix is turned down to its target exactly, a quiet one is left as it is."""
+    parts = {name: part[:1] for name, part in stems(20_000).items()}
+    plan = wires(parts, peak_target_dbfs=-6.0)
+    _, report = rendered({name: part * np.float32(10.0) for name, part in parts.items()}, plan, tmp_path)
+    assert report.sample_peak_dbfs == pytest.approx(-6.0, abs=1e-4)
+    assert report.trim_db < -5.0
+    _, report = rendered({name: part * np.float32(0.1) for name, part in parts.items()}, plan, tmp_path)
+    assert report.trim_db == 0.0
+
+
+def test_correlation_guard_takes_sides_down_or_warns(tmp_path: Path) -> None:
+    """Slightly too wide: narrowed to at least 0.1; hopelessly so: by 1.5 dB and a warning."""
+    mid, side = np.random.default_rng(7).standard_normal((2, 40_000)) * 0.05
+    for ratio, warned in ((0.95, False), (2.0, True)):
+        x = np.stack([mid + ratio * side, mid - ratio * side]).astype(np.float32)
+        _, report = rendered({"a": x}, wires({"a": x}, peak_target_dbfs=0.0), tmp_path)
+        assert bool(report.warnings) is warned
+        assert warned or report.correlation >= 0.099, f"correlation {report.correlation:.3f}"
+
+
+def test_too_much_gain_reduction_is_told(tmp_path: Path) -> None:
+    """A strip that is turned down by more than 3 dB on average carries a warning with its name."""
+    parts = stems(20_000, 1)
+    press = Processor("compressor", Compressor(-50.0, 10.0))
+    _, report = rendered(parts, MixPlan((Strip("s0", "drums", chain=(press,)),)), tmp_path)
+    assert [(w.code, w.stem) for w in report.warnings] == [("GAIN_REDUCTION_HIGH", "s0")]
+    assert report.strips[0].processors[0].average_gain_db < -3.0
+
+
+def test_silence_and_mono_are_ordinary(tmp_path: Path) -> None:
+    """Silence stays silence with nothing measured; a mono stem lands in the middle."""
+    quiet = {"a": np.zeros((2, 20_000), np.float32)}
+    y, report = rendered(
+        quiet, dataclasses.replace(wires(quiet), master_chain=(PRESS,), peak_target_dbfs=-6.0), tmp_path
+    )
+    assert not y.any()
+    assert (report.sample_peak_dbfs, report.correlation) == (None, None)
+    mono = {"a": stems(5_000, 1)["s0"][:1]}
+    y, _ = rendered(mono, wires(mono), tmp_path)
+    assert np.array_equal(y[0], y[1])
+
+
+def test_progress_is_told_at_every_block_and_may_cancel(tmp_path: Path) -> None:
+    """Fractions rise to 1; an exception from the callback ends the mix at once."""
+    parts, told = stems(100_000), []
+    for _ in mix(parts, RATE, wires(parts), told.append, spool_directory=tmp_path):
+        pass
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    assert len(told) >= 2 * 100_000 // BLOCK_FRAMES
+
+    def stop(fraction: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(mix(parts, RATE, wires(parts), stop, spool_directory=tmp_path))
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
+    """A plan for other stems, stems of different lengths, three channels, a bus that is not there."""
+    parts = stems(100)
+    wrong = [
+        ({"s0": parts["s0"]}, wires(parts), "plan is for"),
+        ({**parts, "s1": parts["s1"][:, :50]}, wires(parts), "one length"),
+        ({**parts, "s1": np.zeros((3, 100), np.float32)}, wires(parts), "3 channels"),
+        ({"s0": parts["s0"]}, MixPlan((Strip("s0", "other", bus="drums"),)), "no bus 'drums'"),
+    ]
+    for given, plan, words in wrong:
+        with pytest.raises(InvalidInput, match=words):
+            next(mix(given, RATE, plan, spool_directory=tmp_path))
