@@ -1,12 +1,14 @@
 """Streaming short-time Fourier transform and its overlap-add inverse, exact to rounding and independent of chunking.
 
-Frame ``j`` covers samples ``[j*hop - (window - hop), j*hop + hop)`` of the stream, so it is known as soon as ``(j + 1) * hop``
-samples have come, and every sample is covered by ``window / hop`` frames from the very first one on. With the square root of a
-periodic Hann window on both sides, the products add up to ``window / (2 * hop)`` at every sample (Hann's constant-overlap-add
-property for hops of at most half a window), so ``OverlapAdd(StreamingStft(x)) == x`` to float32 rounding, delayed by
-``window - hop`` samples, which :class:`OverlapAdd` drops: an impulse at sample ``n`` stays at sample ``n``.
+Frame ``j`` covers samples ``[j*hop - (window - hop), j*hop + hop)`` of the stream, so it is known as soon as ``(j +
+1) * hop`` samples have come, and every sample is covered by ``window / hop`` frames from the very first one on. With
+the square root of a periodic Hann window on both sides, the products add up to ``window / (2 * hop)`` at every
+sample (Hann's constant-overlap-add property for hops of at most half a window), so ``OverlapAdd(StreamingStft(x)) ==
+x`` to float32 rounding, delayed by ``window - hop`` samples, which :class:`OverlapAdd` drops: an impulse at sample
+``n`` stays at sample ``n``.
 
-Sources: Griffin & Lim 1984 (weighted overlap-add); shapes are ``(channels, frames)`` for audio and ``(steps, channels, bins)`` for spectra.
+Sources: Griffin & Lim 1984 (weighted overlap-add); shapes are ``(channels, frames)`` for audio and ``(steps,
+channels, bins)`` for spectra.
 """
 
 from __future__ import annotations

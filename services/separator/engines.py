@@ -26,11 +26,13 @@ class SeparationSettings:
 
     Attributes:
         engine: name; empty for the best available.
-        stem_count: 2 (vocals, instrumental), 4 (vocals, drums, bass, other), 5 (plus piano) or 6 (plus guitar); unset: 4.
+        stem_count: 2 (vocals, instrumental), 4 (vocals, drums, bass, other), 5 (plus piano) or 6 (plus guitar);
+            unset: 4.
         overlap: of neighbouring model windows, 0 to 0.75; engines without model windows ignore it.
         shifts: random shifts averaged, 0 to 10; engines without model windows ignore it.
         seed: of everything random.
-        residual: "fold" adds what the stems lack of the song to the last general stem; "raw" leaves the engine's output as it is.
+        residual: "fold" adds what the stems lack of the song to the last general stem; "raw" leaves the engine's
+            output as it is.
         speed: "exact", "balanced" or "fast" arithmetic, for engines that know the difference.
     """
 
@@ -75,7 +77,7 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
-class Warning:  # noqa: A001 - named as the message of the contract that it becomes
+class Warning:  # named as the message of the contract that it becomes
     """Something a person should know that did not stop the work."""
 
     code: str
@@ -91,9 +93,10 @@ class SeparationReport:
         engine: the one that ran.
         stems: names, in order.
         frames: of every stem.
-        residual_db: the engine's residual relative to the song before folding; unset for silence or where it sums exactly.
-        confidence: 0 to 1, the mean share of the leading stem's mask over the song's energy, rescaled so that equal shares give 0; unset where
-            the engine cannot say.
+        residual_db: the engine's residual relative to the song before folding; unset for silence or where it sums
+            exactly.
+        confidence: 0 to 1, the mean share of the leading stem's mask over the song's energy, rescaled so that equal
+            shares give 0; unset where the engine cannot say.
         stem_levels_db: power of each stem relative to the song's; stems that are silent are left out.
         warnings: what a person should know.
     """
@@ -125,25 +128,28 @@ class Separation(Protocol):
 class Engine(Protocol):
     """One way of separating. ``stem_counts`` says which numbers of stems it offers."""
 
-    info: EngineInfo
-    stem_counts: tuple[int, ...]
+    @property
+    def info(self) -> EngineInfo: ...
 
-    def open(
-        self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts
-    ) -> Separation:
+    @property
+    def stem_counts(self) -> tuple[int, ...]: ...
+
+    def open(self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts) -> Separation:
         """Starts a song."""
         ...
 
 
 class PassThrough:
-    """Separates nothing: the whole song is ``other`` (or ``instrumental``). Shows what everything around an engine costs."""
+    """Separates nothing: the whole song is ``other`` (or ``instrumental``). Shows what everything around an engine
+    costs.
+    """
 
-    info = EngineInfo("passthrough", 1, description="Separates nothing: the whole song becomes other (or instrumental).")
+    info = EngineInfo(
+        "passthrough", 1, description="Separates nothing: the whole song becomes other (or instrumental)."
+    )
     stem_counts = (2, 4)
 
-    def open(
-        self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts
-    ) -> Separation:
+    def open(self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts) -> Separation:
         return _PassThroughSeparation(STEMS_BY_COUNT[settings.stem_count or 4])
 
 

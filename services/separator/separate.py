@@ -1,7 +1,7 @@
 """Separation of a song into stems that sum to it, while the song is still arriving.
 
-The pipeline: check the settings, cut the stream into fixed blocks, let an engine split them, fold what the stems lack of the song into
-``other`` (or ``instrumental``), and keep the figures of the report.
+The pipeline: check the settings, cut the stream into fixed blocks, let an engine split them, fold what the stems
+lack of the song into ``other`` (or ``instrumental``), and keep the figures of the report.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outboard.audio.overlap_add import fixed_blocks
 from outboard.errors import InvalidInput, NotFound
@@ -58,7 +59,9 @@ def choose_engine(settings: SeparationSettings, engines: Mapping[str, Engine] = 
                 return engine
         raise InvalidInput(f"no engine here separates into {count} stems", field="settings.stem_count")
     if settings.engine not in engines:
-        raise NotFound(f"engine {settings.engine!r} is unknown; known are {', '.join(engines)}", field="settings.engine")
+        raise NotFound(
+            f"engine {settings.engine!r} is unknown; known are {', '.join(engines)}", field="settings.engine"
+        )
     engine = engines[settings.engine]
     if count not in engine.stem_counts:
         offered = ", ".join(map(str, engine.stem_counts))
@@ -81,18 +84,19 @@ def separate(
     """Splits a song into stems.
 
     Args:
-        blocks: float32 of shape (channels, any number of frames), in order; 1 or 2 channels. The caller refuses NaN and infinity.
+        blocks: float32 of shape (channels, any number of frames), in order; 1 or 2 channels. The caller refuses NaN
+            and infinity.
         sample_rate_hertz: 8000 to 192000.
         settings: how.
         facts: of the whole song, where they are known.
-        progress: called with the done fraction at least every 65536 frames of work; may raise to cancel. Without ``frames`` the
-            fraction stays 0 until the end.
+        progress: called with the done fraction at least every 65536 frames of work; may raise to cancel.
+            Without ``frames`` the fraction stays 0 until the end.
         frames: the song's length, where it is known.
         engines: to choose from.
 
     Yields:
-        All stems by name in the order of the report, equally long; in all exactly as many frames as came in. Their sum is the song to
-        float32 rounding (unless ``residual`` is "raw").
+        All stems by name in the order of the report, equally long; in all exactly as many frames as came in. Their
+        sum is the song to float32 rounding (unless ``residual`` is "raw").
 
     Returns:
         The report.
@@ -130,7 +134,9 @@ def _check(settings: SeparationSettings) -> None:
 
 
 def _folded(parts: dict[str, Audio], mixture: Audio, stems: tuple[str, ...], residual: str) -> dict[str, Audio]:
-    """The stems in the report's order; folded, the general stem is what the others leave of the song, so the sum is exact."""
+    """The stems in the report's order; folded, the general stem is what the others leave of the song, so the sum is
+    exact.
+    """
     general = general_stem(stems)
     if residual == "raw" and general in parts:
         return {name: parts[name] for name in stems}
@@ -202,7 +208,9 @@ class _Figures:
         if len(raw) == len(self._stems):
             self._residual_energy += _energy(mixture - np.sum(list(raw.values()), axis=0, dtype=np.float64))
         at_full_scale = np.abs(mixture) >= 1.0
-        runs = np.logical_and.reduce([at_full_scale[:, i : at_full_scale.shape[1] - CLIPPED_RUN + 1 + i] for i in range(CLIPPED_RUN)])
+        runs = np.logical_and.reduce(
+            [at_full_scale[:, i : at_full_scale.shape[1] - CLIPPED_RUN + 1 + i] for i in range(CLIPPED_RUN)]
+        )
         self._clipped += int(np.count_nonzero(runs))
         return parts
 
@@ -229,11 +237,15 @@ class _Figures:
             seconds = self._frames / sample_rate_hertz
             found.append(Warning("SHORT_INPUT", f"{seconds:.2f} s of audio give too little context to separate well"))
         if self._clipped:
-            found.append(Warning("CLIPPING", f"the song is clipped in {self._clipped} places, which smears over all stems"))
+            found.append(
+                Warning("CLIPPING", f"the song is clipped in {self._clipped} places, which smears over all stems")
+            )
         if confidence is not None and confidence < LOW_CONFIDENCE:
-            found.append(Warning("LOW_CONFIDENCE", f"the stems could hardly be told apart (confidence {confidence:.2f})"))
+            found.append(
+                Warning("LOW_CONFIDENCE", f"the stems could hardly be told apart (confidence {confidence:.2f})")
+            )
         return tuple(found)
 
 
-def _energy(block: Audio) -> float:
+def _energy(block: NDArray[np.floating]) -> float:
     return float(np.sum(np.square(block, dtype=np.float64)))

@@ -35,12 +35,15 @@ def contrast(power: Plane, reference: Plane) -> Plane:
 
 
 def peakedness(power: Plane) -> Plane:
-    """Contrast of each bin to the mean of half an octave around it: partials stand out, noise and the gaps between partials do not."""
+    """Contrast of each bin to the mean of half an octave around it: partials stand out, noise and the gaps between
+    partials do not.
+    """
     return contrast(power, interval_mean(power, np.ones_like(power), 0.5) + POWER_FLOOR)
 
 
 def relative_level(power: Plane, mean_power: Plane) -> Plane:
-    """Level against the usual level of that frequency region: log10 power ratio halved, within -1.5..1.5 (30 dB either way).
+    """Level against the usual level of that frequency region: log10 power ratio halved, within -1.5..1.5 (30 dB
+    either way).
 
     Args:
         power: (steps, bins).

@@ -1,4 +1,6 @@
-"""All cues of a batch of steps, in two looks: the near one needs only the neighbouring batches, the wide one several seconds."""
+"""All cues of a batch of steps, in two looks: the near one needs only the neighbouring batches, the wide one several
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +11,19 @@ import numpy as np
 
 from outboard.audio.overlap_add import Spectra
 from services.separator.spectral import bands, percussion, repetition, stereo, voice
-from services.separator.spectral.grid import BATCH_STEPS, RESOLUTION_RATIO, Grid
+from services.separator.spectral.grid import BATCH_STEPS, Grid
 from services.separator.spectral.medians import Plane
 
 # What each cue says stands in the module that measures it; the order is that of the table of weights.
 CUES = (
     "percussiveness", "steadiness", "strike", "centre", "distance", "novelty", "local_stroke", "stroke",
-    "peakedness", "comb", "voiced", "activity", "recurrence", "level",
+    "peakedness", "comb", "voiced", "activity", "recurrence", "level", "low_percussiveness", "low_steadiness",
 )  # fmt: skip
 # Width of the "local" stroke, in octaves, and the range over which strokes count as one.
 LOCAL_OCTAVES = 1.5
 STROKE_HERTZ = (300.0, 12_000.0)
+# Where kick and bass are all there is, and where that ends: there the same evidence means something else.
+LOW_HERTZ = (100.0, 300.0)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def measure(looks: Sequence[Look], index: int, grid: Grid) -> Plane:
     centre, distance = _position(looks, index)
     pitch, strength = voice.follow(_joined([look.saliences for look in looks]))
     steps = slice(first, first + BATCH_STEPS)
+    low = np.interp(grid.hertz, LOW_HERTZ, (1.0, 0.0)).astype(np.float32)
     columns = {
         "percussiveness": here.percussiveness,
         "steadiness": here.steadiness,
@@ -105,6 +110,8 @@ def measure(looks: Sequence[Look], index: int, grid: Grid) -> Plane:
             power, _joined([look.fingerprint for look in looks]), first, BATCH_STEPS, grid
         ),
         "level": bands.relative_level(own, np.mean(power, axis=0, keepdims=True)),
+        "low_percussiveness": here.percussiveness * low,
+        "low_steadiness": here.steadiness * low,
     }
     cues = np.empty((len(CUES), BATCH_STEPS, grid.bins), np.float32)
     for place, name in enumerate(CUES):

@@ -1,8 +1,8 @@
 """The streaming engine: spectra in, cues around each batch of steps, soft masks, stems out.
 
-A batch of 64 steps (1.4 s at 48 kHz) is masked once the five batches after it have come (6.8 s), with the four before it still at hand. Nothing
-older is kept, so memory does not depend on the song's length, and all work happens on whole batches, so the result does not depend on how
-the stream was cut.
+A batch of 64 steps (1.4 s at 48 kHz) is masked once the five batches after it have come (6.8 s), with the four
+before it still at hand. Nothing older is kept, so memory does not depend on the song's length, and all work happens
+on whole batches, so the result does not depend on how the stream was cut.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from services.separator.engines import (
     VOCALS,
     Audio,
     EngineInfo,
-    SeparationSettings,
     Separation,
+    SeparationSettings,
     SongFacts,
 )
 from services.separator.spectral.cues import Batch, Look, look_near, measure
@@ -38,13 +38,13 @@ class SpectralEngine:
     """Weights-free separation: always available."""
 
     info = EngineInfo(
-        "spectral", VERSION, description="Weights-free: spectral cues fused into soft masks. Fast, and far from a trained model."
+        "spectral",
+        VERSION,
+        description="Weights-free: spectral cues fused into soft masks. Fast, and far from a trained model.",
     )
     stem_counts = (2, 4)
 
-    def open(
-        self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts
-    ) -> Separation:
+    def open(self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts) -> Separation:
         return SpectralSeparation(sample_rate_hertz, channels, two_stems=settings.stem_count == 2)
 
 
@@ -116,8 +116,8 @@ class SpectralSeparation:
 
 
 class _Certainty:
-    """How clearly the masks decide: the share of the song's energy that the leading stem takes, 0 where all stems share alike, 1 where
-    every bin belongs to one stem."""
+    """How clearly the masks decide: the share of the song's energy that the leading stem takes, 0 where all stems
+    share alike, 1 where every bin belongs to one stem."""
 
     def __init__(self) -> None:
         self._led = 0.0
@@ -137,7 +137,9 @@ class _Certainty:
 
 
 def with_neighbours(items: Iterable[Item], reach: int) -> Iterator[tuple[list[Item], int]]:
-    """Each item with up to ``reach`` items before and after it, and its own place among them; at the ends there are fewer."""
+    """Each item with up to ``reach`` items before and after it, and its own place among them; at the ends there are
+    fewer.
+    """
     held: list[Item] = []
     place = 0
     for item in items:

@@ -1,14 +1,17 @@
-"""Soft masks from cues: a prior per stem and frequency, plus evidence times weight, through a softmax, so that masks sum to one.
+"""Soft masks from cues: a prior per stem and frequency, plus evidence times weight, through a softmax, so that masks
+sum to one.
 
-This is a log-linear posterior: each cue multiplies a stem's odds by ``exp(weight * cue)``, and the prior is the odds where no cue speaks.
-Vocals, drums, bass and other each have one weight per cue and one prior per knot of a logarithmic frequency axis; that is all there is
-to learn, and it was fitted on seeded demo songs and on mixtures of one published multitrack (see docs/benchmarks.md).
+This is a log-linear posterior: each cue multiplies a stem's odds by ``exp(weight * cue)``, and the prior is the odds
+where no cue speaks. Vocals, drums, bass and other each have one weight per cue and one prior per knot of a
+logarithmic frequency axis; that is all there is to learn, and it was fitted on seeded demo songs and on mixtures of
+one published multitrack (see docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from services.separator.spectral.cues import CUES
 from services.separator.spectral.grid import Grid
 from services.separator.spectral.medians import Plane
 from services.separator.spectral.weights import CUE_WEIGHTS, PRIOR_KNOTS_HERTZ, PRIORS
@@ -21,7 +24,7 @@ class Fusion:
         octaves = np.log2(np.clip(grid.hertz, PRIOR_KNOTS_HERTZ[0], PRIOR_KNOTS_HERTZ[-1]))
         knots = np.log2(PRIOR_KNOTS_HERTZ)
         self._prior = np.stack([np.interp(octaves, knots, prior) for prior in PRIORS.values()]).astype(np.float32)
-        self._weights = np.array(list(CUE_WEIGHTS.values()), dtype=np.float32)
+        self._weights = np.array([CUE_WEIGHTS[cue] for cue in CUES], dtype=np.float32).T.copy()
 
     def masks(self, cues: Plane) -> Plane:
         """Masks of vocals, drums, bass and other.

@@ -1,9 +1,9 @@
 """The time-frequency grid: which window and hop at which sampling rate, and physical units on it.
 
-Three resolutions look at the same song: the *base* one (about 85 ms), on which masks act; a *long* one (four times as long), in which
-steady tones are lines and a voice, whose pitch never rests, is smeared; and a *short* one (a quarter), in which strokes are lines
-across frequency. All have hops of a quarter of their window, so that their centres coincide: step ``j`` is centred
-``(j - 1) * hop`` after the first sample.
+Three resolutions look at the same song: the *base* one (about 85 ms), on which masks act; a *long* one (four times
+as long), in which steady tones are lines and a voice, whose pitch never rests, is smeared; and a *short* one (a
+quarter), in which strokes are lines across frequency. All have hops of a quarter of their window, so that their
+centres coincide: step ``j`` is centred ``(j - 1) * hop`` after the first sample.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Grid:
     @property
     def hertz(self) -> NDArray[np.float64]:
         """Frequency of each bin, shape (bins,)."""
-        return np.arange(self.bins) * self.hertz_per_bin
+        return np.arange(self.bins, dtype=np.float64) * self.hertz_per_bin
 
     @property
     def hertz_per_bin(self) -> float:

@@ -1,8 +1,10 @@
 """Sliding medians of spectrograms, the work-horse of harmonic/percussive separation.
 
-An exact sliding median of a few dozen values is most of the cost of such a separator. The remedian (Rousseeuw & Bassett 1990), a median of
-three of medians of three of medians of three, costs twelve minima and maxima whatever its reach, works on whole arrays, and keeps what
-matters here: it never yields a value that was not there, it keeps ridges as long as its reach and removes those of up to a third of it.
+An exact sliding median of a few dozen values is most of the cost of such a separator. The remedian (Rousseeuw &
+Bassett 1990), a median of three of medians of three of medians of three, costs twelve minima and maxima whatever its
+reach, works on whole arrays, and keeps what
+matters here: it never yields a value that was not there, it keeps ridges as long as its reach and removes those of
+up to a third of it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Harmonic and percussive evidence at three resolutions.
 
-In a spectrogram a steady tone is a ridge along time and a stroke a ridge along frequency; the median along a ridge keeps it and the
-median across removes it (Fitzgerald 2010). What counts as steady depends on the window: in a long window only tones of fixed pitch are
-ridges, and a voice with its glides and vibrato is not; in a short window a voice is still a ridge along time and only a stroke is one
-along frequency (Tachibana et al. 2010; Driedger, Müller & Disch 2014). So the three together part tones, voice and strokes.
+In a spectrogram a steady tone is a ridge along time and a stroke a ridge along frequency; the median along a ridge
+keeps it and the median across removes it (Fitzgerald 2010). What counts as steady depends on the window: in a long
+window only tones of fixed pitch are ridges, and a voice with its glides and vibrato is not; in a short window a
+voice is still a ridge along time and only a stroke is one along frequency (Tachibana et al. 2010; Driedger, Müller &
+Disch 2014). So the three together part tones, voice and strokes.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def steadiness(long_power: Plane, first: int, count: int, grid: Grid) -> Plane:
     """
     long_hop = grid.hop_frames * RESOLUTION_RATIO
     margin = max(3, round(LONG_HALF_SECONDS * grid.sample_rate_hertz / long_hop))
-    # Step j of a resolution is centred (j - 1) hops after the start of the stream, so base step j lies at (j - 1) / 4 + 1.
+    # Step j of a resolution is centred (j - 1) hops after the start of the stream, so base step j lies at (j - 1) /
+    # 4 + 1.
     place = (np.arange(first, first + count) - 1) / RESOLUTION_RATIO + 1
     low = int(place[0])
     near, start = _around(long_power, low, min(int(place[-1]) + 2, long_power.shape[0]) - low, margin)
@@ -58,7 +60,9 @@ def steadiness(long_power: Plane, first: int, count: int, grid: Grid) -> Plane:
     along = median_along_time(near, margin)[start : start + needed]
     core = near[start : start + needed]
     half_width = max(3, round(LONG_HALF_HERTZ / grid.hertz_per_bin * RESOLUTION_RATIO))
-    share = along / (along + median_along_frequency(core, half_width))
+    # What is neither steady nor struck, a glide say, has small medians both ways: compared with what is there, not
+    # only with each other.
+    share = np.minimum(2.0 * along / (along + median_along_frequency(core, half_width) + core), 1.0)
     edges = np.maximum(np.arange(grid.bins) * RESOLUTION_RATIO - RESOLUTION_RATIO // 2, 0)
     tonal = np.add.reduceat(core * share, edges, axis=1) / np.add.reduceat(core, edges, axis=1)
     before = np.minimum((place - low).astype(np.intp), needed - 1)

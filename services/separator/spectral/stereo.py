@@ -1,4 +1,6 @@
-"""Where in the stereo picture a bin lies: lead voice, bass and kick are in the centre, pads, guitars and rooms are wide."""
+"""Where in the stereo picture a bin lies: lead voice, bass and kick are in the centre, pads, guitars and rooms are
+wide.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ def position(spectra: Spectra) -> tuple[Plane, Plane]:
         spectra: (steps, channels, bins).
 
     Returns:
-        Similarity 2 Re(L R*) / (|L|^2 + |R|^2) in -1..1 (1: the same in both channels; Avendano & Jot 2002), and level difference
-        | |L|^2 - |R|^2 | / (|L|^2 + |R|^2) in 0..1, each (steps, bins). A single channel lies in the centre.
+        Similarity 2 Re(L R*) / (|L|^2 + |R|^2) in -1..1 (1: the same in both channels; Avendano & Jot 2002), and
+        level difference | |L|^2 - |R|^2 | / (|L|^2 + |R|^2) in 0..1, each (steps, bins). A single channel lies in
+        the centre.
     """
     if spectra.shape[1] == 1:
         shape = (spectra.shape[0], spectra.shape[2])

@@ -1,7 +1,8 @@
 """The predominant pitch among what may be a voice, and the comb of its partials.
 
-Steady tones and strokes are taken down first; what is left is a voice, a solo, or rubble. Its pitch is the one whose partials add up
-best (harmonic summation: Hermes 1988; Salamon & Gómez 2012), followed through time by a shortest path that prefers small steps.
+Steady tones and strokes are taken down first; what is left is a voice, a solo, or rubble. Its pitch is the one whose
+partials add up best (harmonic summation: Hermes 1988; Salamon & Gómez 2012), followed through time by a shortest
+path that prefers small steps.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ SEARCH_HERTZ = (0.0, 80.0, 150.0, 3_000.0, 5_500.0, 8_000.0)
 SEARCH_WEIGHT = (0.0, 0.0, 1.0, 1.0, 0.3, 0.0)
 # A partial counts at most as much as one of this multiple of its surroundings.
 WHITENED_LIMIT = 4.0
-# The path: cost of a step of one pitch bin, the widest step, and the cost of starting anew anywhere; in units of salience.
+# The path: cost of a step of one pitch bin, the widest step, and the cost of starting anew anywhere; in units of
+# salience.
 STEP_COST, WIDEST_STEP, LEAP_COST = 0.04, 8, 0.6
 SALIENCE_LIMIT = 3.0
 # A salience of this much is called certain; strength is cut at 1.5 times it.
 CERTAIN_SALIENCE = 2.0
 STRENGTH_LIMIT = 1.5
-# Half width of a tooth of the comb: the main lobe of the window, and the width that vibrato adds in proportion to frequency.
+# Half width of a tooth of the comb: the main lobe of the window, and the width that vibrato adds in proportion to
+# frequency.
 TOOTH_HERTZ, TOOTH_PER_HERTZ = 10.0, 0.004
 
 
@@ -91,7 +94,9 @@ def follow(saliences: Plane) -> tuple[NDArray[np.float64], Plane]:
 
 
 def comb(pitch: NDArray[np.float64], strength: Plane, grid: Grid) -> Plane:
-    """Whether a bin lies on a partial of the voice (1) or between partials (-1), times the strength; (steps, bins)."""
+    """Whether a bin lies on a partial of the voice (1) or between partials (-1), times the strength; (steps,
+    bins).
+    """
     hertz = grid.hertz[None]
     order = np.round(np.maximum(hertz / pitch[:, None], 1.0))
     off = (np.abs(hertz - order * pitch[:, None]) / (TOOTH_HERTZ + TOOTH_PER_HERTZ * hertz)).astype(np.float32)
@@ -100,10 +105,8 @@ def comb(pitch: NDArray[np.float64], strength: Plane, grid: Grid) -> Plane:
     return np.asarray((2.0 * teeth - 1.0) * strength[:, None], dtype=np.float32)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _best_path(
-    gain: NDArray[np.float64], step_cost: float, widest_step: int, leap_cost: float
-) -> NDArray[np.intp]:
+@njit(nogil=True, cache=True)
+def _best_path(gain: NDArray[np.float64], step_cost: float, widest_step: int, leap_cost: float) -> NDArray[np.intp]:
     """Indices of the path of largest total gain, by dynamic programming (Viterbi); ties go to the lower index."""
     steps, states = gain.shape
     came_from = np.zeros((steps, states), np.intp)
