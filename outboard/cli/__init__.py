@@ -1,5 +1,10 @@
 """The command line: `outboard master SONG -o DIR` and its kin. Each is a client of the job API."""
 
-from outboard.cli.app import main
+import os
+
+# gRPC's core writes its own notices to standard error (a peer that says goodbye, say): they are no business of a person's.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+from outboard.cli.app import main  # noqa: E402
 
 __all__ = ["main"]
