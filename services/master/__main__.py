@@ -26,8 +26,11 @@ def build(settings: Settings) -> Register:
 
 def warm_up() -> None:
     """Compile and load what the first mix would otherwise wait for."""
-    noise = np.random.default_rng(0).standard_normal((2, 48_000)).astype(np.float32) * np.float32(0.1)
+    # With a beat, and long enough for tempo and key, whose libraries are loaded only when they are wanted.
+    beat = np.exp(-10.0 * (np.arange(12 * 48_000) / 24_000 % 1.0))
+    noise = (0.2 * beat * np.random.default_rng(0).standard_normal((2, beat.size))).astype(np.float32)
     measured = analyze(noise, 48_000)
+    noise = noise[:, :48_000]
     with tempfile.TemporaryDirectory(dir=spool_directory(SpoolSettings().directory)) as folder:
         master(noise, 48_000, plan(measured, MasterSettings()), directory=Path(folder), before=measured)
 
