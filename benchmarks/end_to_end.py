@@ -2,7 +2,7 @@
 
     python -m benchmarks.end_to_end [--seeds 200-207] [--seconds 20] [--stages] [--quick]
 
-For each demo seed: the multi-resolution STFT distance (auraloss's MultiResolutionSTFTLoss, Steinmetz & Reiss 2020, at its
+For each demo seed: the multi-resolution STFT distance (auraloss, Steinmetz & Reiss 2020, its loss at its
 defaults) to the demo *without* pathologies, of the input (the demo with them), of mastering alone, and of the whole
 pipeline (separate, restore each stem, mix, master), all brought to the clean demo's integrated loudness first. The
 stages are called as domain functions in one process, with the settings that a job without options gets. The pipeline
