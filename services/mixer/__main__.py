@@ -24,12 +24,13 @@ def build(settings: Settings) -> Register:
 
 def warm_up() -> None:
     """Compile and load what the first stems would otherwise wait for."""
-    noise = np.random.default_rng(0).standard_normal((2, 48_000)).astype(np.float32) * np.float32(0.1)
-    stems = {"lead_vocal": noise, "drums": noise}  # named by their roles
+    # With a beat, and long enough for tempo and key, whose libraries are loaded only when they are wanted.
+    beat = np.exp(-10.0 * (np.arange(12 * 48_000) / 24_000 % 1.0))
+    noise = (0.2 * beat * np.random.default_rng(0).standard_normal((2, beat.size))).astype(np.float32)
     measured = analyze(noise, 48_000)
+    stems = {role: noise[:, :48_000] for role in ("lead_vocal", "drums", "bass", "other")}
     profile = presets.with_values("", {})
-    roles = {"vocals": "lead_vocal", "drums": "drums"}
-    decided = plan(dict.fromkeys(stems, measured), roles, None, profile, MixSettings())
+    decided = plan(dict.fromkeys(stems, measured), {role: role for role in stems}, None, profile, MixSettings())
     for _ in mix(stems, 48_000, decided, spool_directory=SpoolSettings().directory):
         pass
 
