@@ -2,9 +2,9 @@
 
 import os
 
-# gRPC's core writes its own notices to standard error (a peer that says goodbye, say): they are no business of a person's.
+# gRPC's core writes its own notices to standard error (a peer that says goodbye, say).
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from outboard.cli.app import main  # noqa: E402
+from outboard.cli.app import main
 
 __all__ = ["main"]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import google.api
+
 from outboard.v1 import error_reason_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
