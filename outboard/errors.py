@@ -12,8 +12,8 @@
      ├─ PermissionDenied              PERMISSION_DENIED    the tenant is missing or may not
      └─ Internal                      INTERNAL             a fault of ours
 
-Reasons are strings equal to the names in ``error_reason.proto`` without their ``ERROR_REASON_`` prefix; a test holds the
-two together.
+Reasons are strings equal to the names in ``error_reason.proto`` without their ``ERROR_REASON_`` prefix; a test holds
+the two together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class OutboardError(Exception):
     """Base of the tree.
 
     Args:
-        message: one sentence for a person; names the value and what is allowed; never a path, a secret or another tenant.
+        message: one sentence for a person; names the value and what is allowed; never a path, a secret or a tenant.
         reason: name of an ``ErrorReason``.
         field: path of the offending request field, when there is just one.
         violations: several offending fields.
