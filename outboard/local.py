@@ -32,8 +32,9 @@ from outboard.settings import StoreSettings
 STAGES = ("separator", "restorer", "mixer", "master")
 ORCHESTRATOR = "orchestrator"
 
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
 _STOP_SECONDS = 10.0
+_STAGE_STOP_SECONDS = 2.0
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.02
 _WATCH_SECONDS = 0.2
@@ -165,6 +166,25 @@ class _Service:
     def ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 
+    def signal(self, number: int) -> None:
+        """Sends a signal, unless the process is gone."""
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+    def wait(self, deadline: float) -> None:
+        """Waits until the process has ended; past the deadline it is killed."""
+        if not self.process:
+            return
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _log.info("a service did not stop in time", extra={"service_name": self.name})
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
+
     def last_words(self) -> str:
         """The end of the log."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
@@ -187,43 +207,39 @@ class _Services:
         self._watcher = threading.Thread(target=self._watch, name="mesh-watch", daemon=True)
 
     def start(self) -> str:
-        """Starts all, waits until they are warm, and returns where JobService listens."""
+        """Starts all, and returns where JobService listens as soon as it does.
+
+        The stages may still be warming up: the orchestrator waits for each when it first needs it, and a song that is
+        done already needs no more of them than what engines they have.
+        """
         for service in self._services:
             service.start()
+        orchestrator = self._services[-1]
         deadline = time.monotonic() + _START_SECONDS
-        addresses: dict[str, str] = {}
-        while len(addresses) < len(self._services):
+        while (address := orchestrator.address()) is None:
             for service in self._services:
-                address = service.address()
-                if address:
-                    addresses[service.name] = address
-                elif service.ended:
+                if service.ended:
                     raise Unavailable(f"the {service.name} did not start:\n{service.last_words()}")
             if time.monotonic() > deadline:
-                missing = ", ".join(service.name for service in self._services if service.name not in addresses)
-                raise Unavailable(f"not ready after {_START_SECONDS:.0f} s: {missing}")
+                raise Unavailable(f"the orchestrator is not ready after {_START_SECONDS:.0f} s")
             time.sleep(_POLL_SECONDS)
         self._watcher.start()
-        return addresses[ORCHESTRATOR]
+        return address
 
     def stop(self) -> None:
         """Stops all: politely, then for good. No process is left."""
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
-        processes = [service.process for service in self._services if service.process]
         # The orchestrator first: while it drains it still talks to the stages.
-        for process in reversed(processes):
-            _signal(process, signal.SIGTERM)
+        started = [service for service in reversed(self._services) if service.process]
+        for service in started:
+            service.signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
-        for process in reversed(processes):
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdin:
-                process.stdin.close()
+        for service in started:
+            service.wait(deadline)
+            # A stage has nothing to finish once the orchestrator is gone; one that is still warming up would not listen.
+            deadline = min(deadline, time.monotonic() + _STAGE_STOP_SECONDS)
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_SECONDS):
@@ -284,8 +300,3 @@ def _try_lock(file: IO[bytes], kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from outboard.errors import FailedPrecondition, InvalidInput, Unavailable
+from outboard.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Unavailable
 from outboard.rpc.channel import outboard_errors
 from outboard.v1 import audio_pb2
 
@@ -36,8 +36,11 @@ class EngineCatalogue:
     async def all(self) -> Sequence[audio_pb2.EngineInfo]:
         """All engines, the preferred first."""
         if time.monotonic() - self._asked > _FRESH_SECONDS:
-            with outboard_errors():
-                self._known = list((await self._list()).engines)
+            try:
+                with outboard_errors():
+                    self._known = list((await self._list()).engines)
+            except DeadlineExceeded as error:
+                raise Unavailable(f"the {self._stage} does not answer", retry_after_seconds=5.0) from error
             self._asked = time.monotonic()
         return self._known
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -22,6 +23,8 @@ from outboard.v1 import (
 from services.orchestrator.engines import EngineCatalogue
 
 _REFERENCE_ENGINE = "matchering"
+# A stage that is still starting is waited for: nobody is helped by a job that fails a second before it could run.
+_PATIENT: dict[str, Any] = {"wait_for_ready": True, "timeout": 60.0}
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ def connect(settings: PeerSettings) -> Peers:
         restorer_stub,
         mixer_stub,
         master_stub,
-        EngineCatalogue("separator", lambda: separator_stub.ListEngines(separator_request)),
-        EngineCatalogue("restorer", lambda: restorer_stub.ListEngines(restorer_request)),
-        EngineCatalogue("mixer", lambda: mixer_stub.ListEngines(mixer_request)),
-        EngineCatalogue("master", lambda: master_stub.ListEngines(master_request)),
+        EngineCatalogue("separator", lambda: separator_stub.ListEngines(separator_request, **_PATIENT)),
+        EngineCatalogue("restorer", lambda: restorer_stub.ListEngines(restorer_request, **_PATIENT)),
+        EngineCatalogue("mixer", lambda: mixer_stub.ListEngines(mixer_request, **_PATIENT)),
+        EngineCatalogue("master", lambda: master_stub.ListEngines(master_request, **_PATIENT)),
     )
