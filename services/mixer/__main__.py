@@ -28,7 +28,7 @@ def warm_up() -> None:
     beat = np.exp(-10.0 * (np.arange(12 * 48_000) / 24_000 % 1.0))
     noise = (0.2 * beat * np.random.default_rng(0).standard_normal((2, beat.size))).astype(np.float32)
     measured = analyze(noise, 48_000)
-    stems = {role: noise[:, :48_000] for role in ("lead_vocal", "drums", "bass", "other")}
+    stems = dict.fromkeys(("lead_vocal", "drums", "bass", "other"), noise[:, :48000])
     profile = presets.with_values("", {})
     decided = plan(dict.fromkeys(stems, measured), {role: role for role in stems}, None, profile, MixSettings())
     for _ in mix(stems, 48_000, decided, spool_directory=SpoolSettings().directory):

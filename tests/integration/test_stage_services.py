@@ -247,7 +247,8 @@ async def test_a_bad_stream_is_refused_with_its_reason(stage: Stage, name: str) 
 
 
 async def test_a_cancelled_render_is_idle_within_2_s(stage: Stage) -> None:
-    """Cancelled in the middle of the work, wherever that is."""
+    """Cancelled in the middle of the work, wherever that is; a service is warm when it serves."""
+    await stage.render(stage.requests(_song(1.0)))
     call = stage.method(timeout=60)
 
     async def write() -> None:

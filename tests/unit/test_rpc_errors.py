@@ -41,7 +41,7 @@ def test_every_class_has_its_own_code(kind: type[OutboardError]) -> None:
 @pytest.mark.parametrize("kind", _KINDS)
 def test_default_reasons_are_in_the_contract(kind: type[OutboardError]) -> None:
     """A reason is the name of an ErrorReason without its prefix."""
-    assert f"ERROR_REASON_{kind.default_reason}" in error_reason_pb2.ErrorReason
+    assert f"ERROR_REASON_{kind.default_reason}" in dict(error_reason_pb2.ErrorReason.items())
 
 
 def _rpc_error(code: grpc.StatusCode, details: str, metadata: tuple[tuple[str, bytes], ...] = ()) -> grpc.RpcError:
