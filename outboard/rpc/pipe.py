@@ -19,7 +19,7 @@ from outboard.errors import Cancelled, DeadlineExceeded
 T = TypeVar("T")
 
 
-class Ended(Exception):  # noqa: N818 - no error: every stream ends
+class Ended(Exception):
     """The writer has ended the queue and nothing is left in it."""
 
 
