@@ -43,7 +43,7 @@ MAX_EQUALIZER_DB = 4.0
 _FULL_WIDTH_EXCESS_DB = 1.5
 _FULL_CREST_LACK_DB = 2.5
 # A separated stem that holds more of the song's 60 to 200 Hz than this keeps it: cutting it would thin the song.
-_CARRIED_LOWS_DB = -14.0
+_CARRIED_LOWS_DB = -20.0
 PASSTHROUGH = "passthrough"
 ENGINES = ("", ENGINE_NAME, PASSTHROUGH)
 LABELS = (
