@@ -8,8 +8,8 @@ excess over the close neighbours, and that it persists. Levels of bands are take
   and again, so its tenth percentile is low; a congested one stays above even then.
 
 Over the sounding frames (within 30 dB of the mean), ``z = median(e) + 0.2 max(p10(r), -8 dB)``; the index is
-``1 / (1 + exp((8.4 - z) / 1.1))``. Released recordings have z of -0.2 to 5.8 in any 20 s (index under 0.1); raising the
-band by 6 to 8 dB adds 6 to 8. Ratios, so gain does not matter. On a single stem it says where the instrument plays as
+``1 / (1 + exp(9.3 - z))``. Released recordings have z of -0.2 to 7 in any 20 s (index under 0.1); raising the band by 6
+to 8 dB adds 6 to 8. Ratios, so gain does not matter. On a single stem it says where the instrument plays as
 much as how congested it is: compare stems of one role.
 """
 
@@ -32,7 +32,7 @@ _FAR_ABOVE_HERTZ = (500.0, 2000.0)
 _ACTIVE_POWER = 1e-3
 _PERSISTENT_PERCENTILE = 10.0
 _PERSISTENT_WEIGHT, _PERSISTENT_FLOOR_DB = 0.2, -8.0
-_HALF_INDEX_DB, _WIDTH_DB = 8.4, 1.1
+_HALF_INDEX_DB, _WIDTH_DB = 9.3, 1.0
 _FLOOR = 1e-12
 
 

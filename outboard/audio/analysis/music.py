@@ -64,7 +64,13 @@ def _key(mono: Float32Array) -> tuple[str | None, float | None]:
 
     low_rate = soxr.resample(mono, _KEY_DECIMATION, 1, quality="MQ")
     power = np.abs(librosa.stft(low_rate, n_fft=4096, hop_length=2048)) ** 2
-    chroma = librosa.feature.chroma_stft(S=power, sr=_TEMPO_RATE_HERTZ // _KEY_DECIMATION, n_fft=4096)
+    rate_hertz = _TEMPO_RATE_HERTZ // _KEY_DECIMATION
+    pitches, magnitudes = librosa.piptrack(S=power, sr=rate_hertz, n_fft=4096)
+    if not np.any(pitches > 0.0):
+        return None, None  # nothing has a pitch: noise, DC
+    strong = (pitches > 0.0) & (magnitudes >= np.median(magnitudes[pitches > 0.0]))
+    tuning = librosa.pitch_tuning(pitches[strong])
+    chroma = librosa.feature.chroma_stft(S=power, sr=rate_hertz, n_fft=4096, tuning=tuning)
     mean = chroma.mean(axis=1)
     if not np.isfinite(mean).all() or mean.std() <= 1e-6:
         return None, None
