@@ -10,20 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from outboard.audio.overlap_add import Spectra
-from services.separator.spectral import bands, percussion, repetition, stereo, voice
+from services.separator.spectral import bands, low, percussion, repetition, stereo, voice
 from services.separator.spectral.grid import BATCH_STEPS, Grid
 from services.separator.spectral.medians import Plane
 
 # What each cue says stands in the module that measures it; the order is that of the table of weights.
 CUES = (
     "percussiveness", "steadiness", "strike", "centre", "distance", "novelty", "local_stroke", "stroke",
-    "peakedness", "comb", "voiced", "activity", "recurrence", "level", "low_percussiveness", "low_steadiness",
+    "peakedness", "comb", "voiced", "activity", "recurrence", "level",
+    "low_percussiveness", "low_steadiness", "low_novelty", "low_stroke", "low_attack", "low_depth",
 )  # fmt: skip
 # Width of the "local" stroke, in octaves, and the range over which strokes count as one.
 LOCAL_OCTAVES = 1.5
 STROKE_HERTZ = (300.0, 12_000.0)
-# Where kick and bass are all there is, and where that ends: there the same evidence means something else.
-LOW_HERTZ = (100.0, 300.0)
 
 
 @dataclass(frozen=True)
@@ -92,16 +91,19 @@ def measure(looks: Sequence[Look], index: int, grid: Grid) -> Plane:
     centre, distance = _position(looks, index)
     pitch, strength = voice.follow(_joined([look.saliences for look in looks]))
     steps = slice(first, first + BATCH_STEPS)
-    low = np.interp(grid.hertz, LOW_HERTZ, (1.0, 0.0)).astype(np.float32)
+    novelty = repetition.novelty(own, power)
+    stroke = _whole_stroke(here.strike, magnitude, grid)[:, None]
+    below = low.low_weight(grid)
+    low_level = low.low_level(power, grid)
     columns = {
         "percussiveness": here.percussiveness,
         "steadiness": here.steadiness,
         "strike": here.strike,
         "centre": centre,
         "distance": distance,
-        "novelty": repetition.novelty(own, power),
+        "novelty": novelty,
         "local_stroke": bands.interval_mean(here.strike, magnitude, LOCAL_OCTAVES),
-        "stroke": _whole_stroke(here.strike, magnitude, grid)[:, None],
+        "stroke": stroke,
         "peakedness": bands.peakedness(own),
         "comb": voice.comb(pitch[steps], strength[steps], grid),
         "voiced": strength[steps, None],
@@ -110,8 +112,12 @@ def measure(looks: Sequence[Look], index: int, grid: Grid) -> Plane:
             power, _joined([look.fingerprint for look in looks]), first, BATCH_STEPS, grid
         ),
         "level": bands.relative_level(own, np.mean(power, axis=0, keepdims=True)),
-        "low_percussiveness": here.percussiveness * low,
-        "low_steadiness": here.steadiness * low,
+        "low_percussiveness": here.percussiveness * below,
+        "low_steadiness": here.steadiness * below,
+        "low_novelty": novelty * below,
+        "low_stroke": stroke * below,
+        "low_attack": low.attack(low_level, grid)[steps] * below,
+        "low_depth": low.depth(low_level) * below,
     }
     cues = np.empty((len(CUES), BATCH_STEPS, grid.bins), np.float32)
     for place, name in enumerate(CUES):
