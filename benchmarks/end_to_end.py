@@ -12,12 +12,10 @@ treatment of the mixer, is also left out in turn.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +25,8 @@ import torch
 from auraloss.freq import MultiResolutionSTFTLoss
 from numpy.typing import NDArray
 
+from benchmarks import rows
+from benchmarks.rows import Row
 from outboard import presets
 from outboard.audio.analysis import analyze
 from outboard.audio.demo import DemoSong, stem_sum, synthesise
@@ -67,19 +67,6 @@ DISSECTED = {
     "without mixing": Variant(ALL_STAGES - {"mix"}),
     **{f"without {label}": Variant(ALL_STAGES, (label,)) for label in LABELS},
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison of distances; ``ratio`` is ours over theirs, ``goal`` its most (None: shown only)."""
-
-    name: str
-    ours: float
-    theirs: float
-    ratio: float
-    unit: str
-    goal: float | None
-    holds: bool | None
 
 
 class Distance:
@@ -161,10 +148,10 @@ def judge(demo: DemoSong, title: str, variants: Mapping[str, Variant], preset: p
     return rows
 
 
-def summarise(rows: list[Row]) -> list[Row]:
+def summarise(found: list[Row]) -> list[Row]:
     """Means over the demos of each comparison."""
     groups: dict[tuple[str, float | None], list[Row]] = {}
-    for row in rows:
+    for row in found:
         groups.setdefault((row.name.split(": ", 1)[1], row.goal), []).append(row)
     return [
         _compared(
@@ -178,8 +165,7 @@ def summarise(rows: list[Row]) -> list[Row]:
 
 
 def _compared(name: str, ours: float, theirs: float, goal: float | None) -> Row:
-    ratio = ours / theirs
-    return Row(name, ours, theirs, ratio, "MR-STFT distance", goal, None if goal is None else ratio <= goal)
+    return rows.at_most(name, ours, theirs, "MR-STFT distance", goal)
 
 
 def _seeds(text: str) -> range:
@@ -187,33 +173,25 @@ def _seeds(text: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def _line(row: Row) -> str:
-    goal = "" if row.goal is None else f"goal {row.goal:.2f} {'holds' if row.holds else 'MISSED'}"
-    return f"{row.name:52s} {row.ours:7.4f} {row.theirs:7.4f}  {row.ratio:6.3f} {goal}"
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Prints all rows; 0 where every goal holds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = rows.parser(__doc__)
     parser.add_argument("--seeds", type=_seeds, default=range(200, 208), help="of demo songs, as FIRST-LAST")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each demo")
     parser.add_argument("--preset", default="balanced")
     parser.add_argument("--stages", action="store_true", help="also leave out each stage in turn")
-    parser.add_argument("--quick", action="store_true", help="two demos of 12 seconds")
-    parser.add_argument("--json", action="store_true", help="one JSON object per row")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     preset = presets.load(options.preset)
     seconds = 12.0 if options.quick else options.seconds
     variants = {**VARIANTS, **DISSECTED} if options.stages else VARIANTS
-    show: Callable[[Row], str] = (lambda row: json.dumps(asdict(row))) if options.json else _line
-    rows: list[Row] = []
+    judged: list[Row] = []
     for seed in options.seeds[:2] if options.quick else options.seeds:
-        rows += judge(synthesise(seed, seconds), f"demo {seed}", variants, preset)
-        print("\n".join(show(row) for row in rows if row.name.startswith(f"demo {seed}:")), flush=True)
-    means = summarise(rows)
-    print("\n".join(show(row) for row in means))
-    return 0 if all(row.holds is not False for row in rows) else 1
+        found = judge(synthesise(seed, seconds), f"demo {seed}", variants, preset)
+        rows.show(found, as_json=options.json)
+        judged += found
+    rows.show(summarise(judged), as_json=options.json)
+    return rows.exit_code(judged)
 
 
 if __name__ == "__main__":
