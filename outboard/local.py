@@ -238,7 +238,7 @@ class _Services:
         deadline = time.monotonic() + _STOP_SECONDS
         for service in started:
             service.wait(deadline)
-            # A stage has nothing to finish once the orchestrator is gone; one that is still warming up would not listen.
+            # A stage has nothing to finish once the orchestrator is gone; one that is warming up would not listen.
             deadline = min(deadline, time.monotonic() + _STAGE_STOP_SECONDS)
 
     def _watch(self) -> None:

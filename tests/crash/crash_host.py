@@ -1,7 +1,7 @@
 """An orchestrator on toy stages in a process of its own, to be killed: ``python -m tests.crash.crash_host FOLDER``.
 
-It listens on ``FOLDER/socket``, and appends each call of a stage to ``FOLDER/calls``, a line each, which outlives it. The file
-``FOLDER/slow`` holds the seconds that each stage takes for a chunk, as JSON.
+Where it listens stands in ``FOLDER/address``. It appends each call of a stage to ``FOLDER/calls``, a line each, which
+outlives it. The file ``FOLDER/slow`` holds the seconds that each stage takes for a chunk, as JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 from outboard.settings import PeerSettings, Settings, StoreSettings
 from outboard.testing import in_process
 from services.orchestrator import orchestrator
-from tests.integration.toy_stages import Behaviour, Toys
+from services.orchestrator.extras import Extras
+from services.orchestrator.results import ObjectDraft
+from tests.integration.toy_stages import Behaviour, Toys, toy_analysis
 
 
 class LoggedBehaviour(Behaviour):
@@ -31,8 +33,18 @@ class LoggedBehaviour(Behaviour):
         await super().begin(stage)
 
 
+def _toy_preview(_extras: Extras, _before: object, _after: str, target: ObjectDraft, _progress: object) -> None:
+    target.write_blocking(b"preview")
+
+
 async def main(folder: Path) -> None:
     """Serves until killed."""
+    Extras._write_preview = _toy_preview  # type: ignore[assignment, method-assign]
+    with toy_analysis():
+        await _serve(folder)
+
+
+async def _serve(folder: Path) -> None:
     async with in_process(Toys(LoggedBehaviour(folder)).register) as stages:
         peer = stages.address
         settings = Settings(

@@ -15,7 +15,7 @@ from outboard.settings import PeerSettings, Settings, StoreSettings
 from outboard.testing import in_process
 from outboard.v1 import job_service_pb2 as messages
 from services.orchestrator import orchestrator
-from tests.integration.toy_stages import Behaviour, Toys
+from tests.integration.toy_stages import Behaviour, Toys, toy_analysis
 
 RATE_HERTZ = 48000
 
@@ -60,10 +60,11 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
             store=StoreSettings(directory=folder),
             peers=PeerSettings(separator=peer, restorer=peer, mixer=peer, master=peer),
         )
-        async with (
-            orchestrator.running(settings) as parts,
-            in_process(parts.register, settings, drain_seconds=0.5) as server,
-            AsyncClient(server.address) as client,
-            AsyncClient(server.address, tenant="stranger") as stranger,
-        ):
-            yield Bench(client, stranger, behaviour, folder, parts, server.address)
+        with toy_analysis():
+            async with (
+                orchestrator.running(settings) as parts,
+                in_process(parts.register, settings, drain_seconds=0.5) as server,
+                AsyncClient(server.address) as client,
+                AsyncClient(server.address, tenant="stranger") as stranger,
+            ):
+                yield Bench(client, stranger, behaviour, folder, parts, server.address)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 
 from outboard.audio.wave_header import float_wave_header
 from outboard.errors import OutboardError
 from outboard.v1 import (
+    analysis_pb2,
     audio_pb2,
     master_service_pb2,
     master_service_pb2_grpc,
@@ -27,6 +31,18 @@ from outboard.v1 import (
 
 ENGINE = audio_pb2.EngineInfo(name="toy", version=1, backend="numpy", device="cpu", available=True)
 STEMS = ("vocals", "drums", "bass", "other")
+
+
+@contextmanager
+def toy_analysis() -> Iterator[None]:
+    """An analysis that costs nothing instead of the real one, which has tests of its own."""
+
+    def measure(array: NDArray[np.float32], progress: object) -> analysis_pb2.Analysis:
+        frames = array.shape[1]
+        return analysis_pb2.Analysis(frames=frames, sample_rate_hertz=48000, channels=2, mean=0.0, deviation=0.1)
+
+    with mock.patch("services.orchestrator.ingest.measure", measure):
+        yield
 
 
 @dataclass
