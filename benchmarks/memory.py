@@ -2,9 +2,9 @@
 
     python -m benchmarks.memory [--minutes 30] [--quick] [--json]
 
-One job for a song of 3 minutes and one for the long song run through a fresh mesh each. The highest RssAnon + RssShmem of
-every service process and its children (/proc/PID/status; mapped spool files do not count) is sampled twenty times a second.
-Goal: at most 1.15.
+One job for a song of 3 minutes and one for the long song run through a fresh mesh each. The highest RssAnon + RssShmem
+of every service process and its children (/proc/PID/status; mapped spool files do not count) is sampled twenty times a
+second. Goal: at most 1.15.
 """
 
 from __future__ import annotations
