@@ -314,12 +314,12 @@ async def test_the_server_sets_a_deadline_where_the_client_gives_none(tmp_path: 
 
 async def test_an_unexpected_error_tells_the_client_nothing(mesh: Mesh, caplog: pytest.LogCaptureFixture) -> None:
     """INTERNAL without a detail for the client; the traceback is in the log."""
-    mesh.toy.failure = ValueError("a secret in /root/key")
+    mesh.toy.failure = ValueError("a secret in /srv/key")
     with pytest.raises(OutboardError) as caught:
         await mesh.send(_requests(_song(3_000)))
     assert caught.value.reason == "INTERNAL"
     assert "secret" not in caught.value.message
-    assert "a secret in /root/key" in caplog.text
+    assert "a secret in /srv/key" in caplog.text
     await mesh.assert_unharmed()
 
 
