@@ -76,3 +76,18 @@ def test_cost(test_data: Path) -> None:
     analyze(audio.T, rate)
     share = (time.process_time() - begin) / (len(audio) / rate)
     assert share <= 0.03, f"{share:.4f} of real time"
+
+
+def test_tempo_and_key_of_demo_songs() -> None:
+    """Over ten seeds of known tempo and key: tempo right (or an octave off) on 9, key right on at least 6."""
+    names = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+    tempi, keys = 0, 0
+    for seed in range(10):
+        demo = synthesise(seed, 30.0)
+        analysis = analyze(demo.clean, RATE)
+        truth = demo.arrangement
+        ratios = [(analysis.tempo_bpm or 0.0) / truth.tempo_bpm * octave for octave in (0.5, 1.0, 2.0)]
+        tempi += any(abs(ratio - 1.0) < 0.04 for ratio in ratios)
+        keys += analysis.key == f"{names[truth.root_pitch % 12]} {truth.mode}"
+    assert tempi >= 9, f"tempo right on {tempi} of 10"
+    assert keys >= 6, f"key right on {keys} of 10"
