@@ -152,6 +152,7 @@ class _Service:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
+                process_group=0,  # Ctrl-C is for the command, which then stops its services in order
             )
 
     def address(self) -> str | None:

@@ -48,7 +48,7 @@ class ObjectInfo:
 
 
 class ObjectWriter(Protocol):
-    """A growing object. Leaving the context without an exception stores it, with one discards it."""
+    """A growing object. Leaving the context without an exception stores it, with one discards it, once."""
 
     def write(self, data: bytes | memoryview) -> None: ...
 
@@ -269,7 +269,7 @@ class FolderWriter:
         self._temporary = partial / f"{os.getpid()}-{secrets.token_hex(12)}"
         with _speaking_errors():
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self._temporary, flags, 0o640)
+            self._descriptor: int | None = os.open(self._temporary, flags, 0o640)
 
     @property
     def stored(self) -> bool:
@@ -280,6 +280,8 @@ class FolderWriter:
         return self._digest.hexdigest()
 
     def write(self, data: bytes | memoryview) -> None:
+        if self._descriptor is None:
+            raise ValueError("the writer is closed")
         rest = memoryview(data).cast("B")
         self._digest.update(rest)
         with _speaking_errors():
@@ -297,13 +299,16 @@ class FolderWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
         try:
             if kind is None:
                 with _speaking_errors():
-                    os.fsync(self._descriptor)
+                    os.fsync(descriptor)
                     self._stored = self._link()
         finally:
-            os.close(self._descriptor)
+            os.close(descriptor)
             with suppress(OSError):
                 self._temporary.unlink()
 

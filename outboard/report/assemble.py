@@ -98,7 +98,8 @@ def document(report: job_service_pb2.JobReport, run: Mapping[str, Any]) -> dict[
     restorations = {name: _taken_run(entry) for name, entry in fields.get("restorations", {}).items()}
     if any(restorations.values()):
         stages["restorations"] = {name: block for name, block in restorations.items() if block}
-    return {**fields, "run": {**fields.pop("run", {}), **run, "stages": stages}}
+    own = fields.pop("run", {})
+    return {**fields, "run": {**own, **run, "stages": stages}}
 
 
 def _taken_run(entry: dict[str, Any] | None) -> dict[str, Any]:

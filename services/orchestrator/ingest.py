@@ -21,6 +21,8 @@ from services.orchestrator.results import ObjectDraft, plain
 
 PIPELINE_RATE_HERTZ = 48000
 PIPELINE_CHANNELS = 2
+MAXIMUM_COVER_BYTES = 2 * 1024**2
+"""Largest cover picture that the contract lets a master carry."""
 ENGINE_NAME = "decode"
 ENGINE_VERSION = 1
 """Raised whenever decoding, resampling or the analysis gives other numbers."""
@@ -55,6 +57,11 @@ def ingest_file(
             target.write_blocking(np.ascontiguousarray(block.T, dtype="<f4").data)
             progress(_DECODE_SHARE)
         analysis = measure(array, lambda fraction: progress(_DECODE_SHARE + (1.0 - _DECODE_SHARE) * fraction))
+    cover = decoded.tags.cover.data if decoded.tags.cover else b""
+    warnings = [{"code": warning.code, "message": warning.message} for warning in decoded.warnings]
+    if len(cover) > MAXIMUM_COVER_BYTES:
+        warnings.append({"code": "COVER_LEFT_OUT", "message": "the cover picture is larger than 2 MiB: left out"})
+        cover = b""
     facts = {
         "audio": layout(frames),
         "analysis": plain(analysis),
@@ -65,9 +72,9 @@ def ingest_file(
             "container": decoded.container,
             "codec": decoded.codec,
         },
-        "warnings": [{"code": warning.code, "message": warning.message} for warning in decoded.warnings],
+        "warnings": warnings,
     }
-    return facts, decoded.tags.cover.data if decoded.tags.cover else b""
+    return facts, cover
 
 
 def as_stereo(array: NDArray[np.float32]) -> NDArray[np.float32]:

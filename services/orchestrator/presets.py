@@ -17,7 +17,7 @@ def resolve_preset(name: str) -> mixer_service_pb2.Preset:
     """
     known = presets.names()
     if name and name not in known:
-        message = f"there is no preset {name[:100]!r}: there are {', '.join(known)}"
+        message = f"there is no preset {name[:100]!r}{presets.nearest(name[:100], known)}: there are {', '.join(known)}"
         raise InvalidInput(message, reason="PRESET_UNKNOWN", field="job.preset")
     preset = presets.load(name or _DEFAULT)
     return mixer_service_pb2.Preset(name=preset.name, values=preset.values)

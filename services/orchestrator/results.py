@@ -116,9 +116,14 @@ class Draft:
         """Begins an object; `name` is what the manifest calls it, and may be anything."""
         leaf = hashlib.sha256(name.encode()).hexdigest()[:24]
         key = f"{self.prefix}/{self._attempt}/{leaf}"
-        writer = await in_thread(self.store.writer, key)
-        draft = self._open[name] = ObjectDraft(writer, key, media_type)
-        return draft
+        opened: list[ObjectWriter] = []
+        try:
+            await in_thread(lambda: opened.append(self.store.writer(key)))
+        finally:
+            # Also when cancelled here: the thread has opened it all the same, and somebody must close it.
+            for writer in opened:
+                self._open[name] = ObjectDraft(writer, key, media_type)
+        return self._open[name]
 
     async def finish(self, facts: Mapping[str, Any]) -> Result:
         """Stores everything and publishes the result, unless another attempt was first: then that one is returned."""
@@ -149,7 +154,7 @@ class Draft:
         if self._finished:
             return
         for draft in self._open.values():
-            with suppress(OutboardError):
+            with suppress(OutboardError, asyncio.CancelledError):
                 await draft.close(error or asyncio.CancelledError())
         with suppress(OutboardError):
             await in_thread(self._remove_attempt)
