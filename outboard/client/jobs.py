@@ -265,6 +265,7 @@ class Client:
         """Closes the channel and ends the thread."""
         if self._loop.is_closed():
             return
+        self._run(self._loop.shutdown_asyncgens())
         self._run(self._client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -339,7 +340,8 @@ class Client:
             while (item := self._run(following())) is not end:
                 yield item
         finally:
-            self._run(close())
+            if not self._loop.is_closed():  # a listing may be left half-read, and outlive its client
+                self._run(close())
 
 
 def artifact_path(name: str) -> PurePosixPath:
