@@ -11,15 +11,33 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from outboard.errors import InvalidInput, Violation
 
 _HOST_AND_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):(\d{1,5})$")
 
 
-class ServerSettings(BaseSettings):
+class _EnvironmentSettings(BaseSettings):
+    """Reads a prefix of the environment; a wrong value is an `InvalidInput` that names the variable."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            prefix = type(self).model_config.get("env_prefix", "")
+            violations = [
+                Violation(f"{prefix}{'.'.join(map(str, entry['loc']))}".upper(), entry["msg"])
+                for entry in error.errors(include_url=False)
+            ]
+            message = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
+            raise InvalidInput(message, violations=violations) from None
+
+
+class ServerSettings(_EnvironmentSettings):
     """Where a server listens and how it treats its connections."""
 
     model_config = SettingsConfigDict(env_prefix="OUTBOARD_SERVER_", frozen=True)
@@ -45,7 +63,7 @@ class ServerSettings(BaseSettings):
         return checked_address(value)
 
 
-class LimitSettings(BaseSettings):
+class LimitSettings(_EnvironmentSettings):
     """How much work a service takes on at once, and how large one piece of it may be."""
 
     model_config = SettingsConfigDict(env_prefix="OUTBOARD_LIMIT_", frozen=True)
@@ -64,7 +82,7 @@ class LimitSettings(BaseSettings):
     """Time within which a cancelled worker has to stop; past it the fault is logged."""
 
 
-class StoreSettings(BaseSettings):
+class StoreSettings(_EnvironmentSettings):
     """Where artifacts live, and how much of them."""
 
     model_config = SettingsConfigDict(env_prefix="OUTBOARD_STORE_", frozen=True)
@@ -77,7 +95,7 @@ class StoreSettings(BaseSettings):
     """Size above which the least recently used intermediates go."""
 
 
-class SpoolSettings(BaseSettings):
+class SpoolSettings(_EnvironmentSettings):
     """Where audio and rendered files wait during a call."""
 
     model_config = SettingsConfigDict(env_prefix="OUTBOARD_SPOOL_", frozen=True)
@@ -87,7 +105,7 @@ class SpoolSettings(BaseSettings):
     such a one is refused. Unset: the system's folder for temporary files."""
 
 
-class TelemetrySettings(BaseSettings):
+class TelemetrySettings(_EnvironmentSettings):
     """Logs and traces."""
 
     model_config = SettingsConfigDict(env_prefix="OUTBOARD_TELEMETRY_", frozen=True)
@@ -102,7 +120,7 @@ class TelemetrySettings(BaseSettings):
     """One JSON object a line, or lines for a person."""
 
 
-class PeerSettings(BaseSettings):
+class PeerSettings(_EnvironmentSettings):
     """Addresses of the stage services, for the orchestrator."""
 
     model_config = SettingsConfigDict(env_prefix="OUTBOARD_PEER_", frozen=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+import traceback
+from pathlib import Path
+from typing import Any
 
 import typer
 
 from outboard import errors
 from outboard.cli import jobs, local_commands, pipeline
-from outboard.cli.output import exit_code, notices, print_error
+from outboard.cli.output import exit_code, print_error
 
 app = typer.Typer(
     name="outboard",
@@ -28,13 +33,32 @@ app.add_typer(local_commands.models, name="models")
 app.add_typer(local_commands.presets, name="presets")
 
 
+_UsageError: Any = typer.BadParameter.__base__
+"""What the option parser raises."""
+
+
 def main() -> None:
     """Entry point of ``outboard``."""
+    as_json = "--json" in sys.argv
     try:
-        app()
-    except errors.OutboardError as error:
-        print_error(error, as_json="--json" in sys.argv)
+        # The parser's own way to tell a person about wrong usage is a box of text.
+        sys.exit(app(standalone_mode=not as_json) or 0)
+    except Exception as raised:
+        error = _told(raised)
+        print_error(error, as_json=as_json)
         sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        notices.print("interrupted")
-        sys.exit(130)
+
+
+def _told(raised: Exception) -> errors.OutboardError:
+    """What a user is told about an exception: never a traceback, unless OUTBOARD_TELEMETRY_LOG_LEVEL is DEBUG."""
+    if isinstance(raised, errors.OutboardError):
+        return raised
+    if isinstance(raised, _UsageError):
+        return errors.InvalidInput(raised.format_message())
+    if isinstance(raised, OSError) and raised.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.ResourceExhausted("the disk is full", reason="STORAGE_FULL")
+    if isinstance(raised, OSError) and raised.strerror:
+        return errors.InvalidInput(f"{Path(raised.filename or '').name!r}: {raised.strerror}")
+    if os.environ.get("OUTBOARD_TELEMETRY_LOG_LEVEL") == "DEBUG":
+        traceback.print_exception(raised)
+    return errors.Internal(f"an internal error ({type(raised).__name__}): OUTBOARD_TELEMETRY_LOG_LEVEL=DEBUG shows it")

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from outboard import errors
 from outboard.cli import output, pipeline
 from outboard.cli.pipeline import AsJson
-from outboard.client import Client
 from outboard.v1 import job_service_pb2
 
 app = typer.Typer(help="Jobs of a running server.", no_args_is_help=True)
@@ -30,9 +30,9 @@ def _show(job: job_service_pb2.Job, *, as_json: bool) -> None:
         output.print_json(job)
         return
     state = job_service_pb2.Job.State.Name(job.state).removeprefix("STATE_")
-    output.console.print(f"{job.name}  {state}  {job.display_name}", highlight=False)
+    output.console.print(f"{job.name}  {state}  {job.display_name}", highlight=False, markup=False)
     if job.HasField("error"):
-        output.console.print(f"  {job.error.message}", highlight=False)
+        output.console.print(f"  {job.error.message}", highlight=False, markup=False)
     output.print_files(artifact.name for artifact in job.artifacts)
 
 
@@ -45,7 +45,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Uploads a song and starts a job; does not wait for it."""
-    with Client(server) as client:
+    with pipeline.connect(server) as client:
         job = job_service_pb2.Job(display_name=song.stem[:200], song=pipeline.upload_song(client, song), preset=preset)
         _show(client.create_job(job, request_id=request_id), as_json=as_json)
 
@@ -53,7 +53,7 @@ def create(
 @app.command()
 def get(name: Name, server: Server, as_json: AsJson = False) -> None:
     """Shows one job."""
-    with Client(server) as client:
+    with pipeline.connect(server) as client:
         _show(client.get_job(_full_name(name)), as_json=as_json)
 
 
@@ -69,7 +69,7 @@ def list_jobs(
     for wanted in state or ():
         if wanted not in known:
             raise errors.InvalidInput(f"--state {wanted!r} is no state; one of {', '.join(known)}", field="state")
-    with Client(server) as client:
+    with pipeline.connect(server) as client:
         pages = client.list_jobs(states=[known[wanted] for wanted in state or ()], page_size=min(most, 1000))
         found = list(islice(pages, most))
         if as_json:
@@ -78,14 +78,14 @@ def list_jobs(
         table = Table("name", "state", "created", "title")
         for job in found:
             name = job_service_pb2.Job.State.Name(job.state).removeprefix("STATE_")
-            table.add_row(job.name, name, job.create_time.ToJsonString(), job.display_name)
+            table.add_row(job.name, name, job.create_time.ToJsonString(), escape(job.display_name))
         output.console.print(table)
 
 
 @app.command()
 def watch(name: Name, server: Server, as_json: AsJson = False) -> None:
     """Shows progress until the job ends."""
-    with Client(server) as client:
+    with pipeline.connect(server) as client:
         done = pipeline.follow(client, client.get_job(_full_name(name)), as_json=as_json)
         _show(done, as_json=as_json)
 
@@ -93,21 +93,23 @@ def watch(name: Name, server: Server, as_json: AsJson = False) -> None:
 @app.command()
 def cancel(name: Name, server: Server, as_json: AsJson = False) -> None:
     """Stops a job."""
-    with Client(server) as client:
+    with pipeline.connect(server) as client:
         _show(client.cancel_job(_full_name(name)), as_json=as_json)
 
 
 @app.command()
-def delete(name: Name, server: Server) -> None:
+def delete(name: Name, server: Server, as_json: AsJson = False) -> None:
     """Removes a job that has ended, and what no other job needs."""
-    with Client(server) as client:
+    with pipeline.connect(server) as client:
         client.delete_job(_full_name(name))
+    if as_json:
+        output.print_json({"deleted": _full_name(name)})
 
 
 @app.command()
 def download(name: Name, server: Server, folder: pipeline.OutputFolder = Path("out"), as_json: AsJson = False) -> None:
     """Brings all files of a job."""
-    with Client(server) as client:
+    with pipeline.connect(server) as client:
         files = client.download_all(client.get_job(_full_name(name)), folder)
     if as_json:
         output.print_json({"files": [str(file) for file in files]})

@@ -11,12 +11,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from outboard import errors
 from outboard import presets as sound_profiles
-from outboard.audio.analysis import analyze as measure
-from outboard.audio.files import decode
 from outboard.cli import output
-from outboard.cli.pipeline import AsJson, Song
+from outboard.cli.pipeline import AsJson, Song, checked_server, existing
 from outboard.local import local_mesh
 from outboard.models import registry
 from outboard.rpc.convert import to_message
@@ -25,8 +22,11 @@ from outboard.v1 import analysis_pb2
 
 def analyze(file: Song, as_json: AsJson = False) -> None:
     """Measures a file: loudness, peaks, spectrum, stereo, tempo, key, and the faults of generated music."""
-    if not file.is_file():
-        raise errors.InvalidInput(f"{file.name!r} is not a file", field="file")
+    existing(file, "file")
+    # Imported here: the signal libraries cost seconds that no other command should take to start.
+    from outboard.audio.analysis import analyze as measure
+    from outboard.audio.files import decode
+
     with decode(file, sample_rate_hertz=None, field="file") as decoded:
         analysis = measure(decoded.array, decoded.sample_rate_hertz)
     for warning in decoded.warnings:
@@ -40,13 +40,17 @@ def analyze(file: Song, as_json: AsJson = False) -> None:
 
 def serve(
     listen: Annotated[str, typer.Option(help="host:port or unix:path")] = "127.0.0.1:8460",
+    as_json: AsJson = False,
 ) -> None:
     """Serves the job API of this machine until it is told to stop (SIGTERM or Ctrl-C)."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with local_mesh(listen=listen, notify=output.notices.print) as mesh:
-        output.notices.print(f"serving on {mesh.address}; Ctrl-C stops", highlight=False)
+    with local_mesh(listen=checked_server(listen, "listen"), notify=output.notices.print) as mesh:
+        if as_json:
+            output.print_json({"address": mesh.address})
+        else:
+            output.notices.print(f"serving on {mesh.address}; Ctrl-C stops", highlight=False)
         stop.wait()
 
 
@@ -94,7 +98,10 @@ def show_preset(name: str, as_json: AsJson = False) -> None:
 
 
 @presets.command("check")
-def check_preset(file: Path) -> None:
+def check_preset(file: Path, as_json: AsJson = False) -> None:
     """Reads a profile of one's own and says what is wrong with it."""
-    sound_profiles.load(str(file))
-    output.console.print("the preset is fine")
+    preset = sound_profiles.load(str(file))
+    if as_json:
+        output.print_json({"name": preset.name, "values": preset.values})
+    else:
+        output.console.print("the preset is fine")

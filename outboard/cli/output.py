@@ -1,13 +1,12 @@
 """What the command line shows: tables and progress for a person, JSON for a program, one exit code per kind of ending.
 
-Exit codes: 0 done; 1 a job failed or a fault of ours; 2 wrong usage or input that cannot be used; 3 no such job or
-artifact; 4 a server or store cannot be reached, or is full; 5 cancelled; 6 not possible now; 130 interrupted.
+Exit codes: 0 done; 1 a job failed or a fault of ours; 2 wrong usage or input that cannot be used; 3 no such job, file,
+artifact or preset; 4 a server or store cannot be reached, or is full; 5 cancelled; 6 not possible now; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -47,7 +47,7 @@ def exit_code(error: errors.OutboardError) -> int:
 def print_json(value: Message | Mapping[str, Any]) -> None:
     """Writes one JSON document to standard output; messages keep the contract's field names."""
     plain = MessageToDict(value, preserving_proto_field_name=True) if isinstance(value, Message) else dict(value)
-    sys.stdout.write(json.dumps(plain, indent=2, sort_keys=True) + "\n")
+    print(json.dumps(plain, indent=2, sort_keys=True), flush=True)
 
 
 def print_error(error: errors.OutboardError, *, as_json: bool) -> None:
@@ -56,10 +56,11 @@ def print_error(error: errors.OutboardError, *, as_json: bool) -> None:
         violations = [{"field": v.field, "description": v.description} for v in error.violations]
         print_json({"error": {"reason": error.reason, "message": error.message, "violations": violations}})
         return
-    notices.print(f"[bold red]{error.reason}[/] {error.message}", highlight=False)
+    notices.print(f"[bold red]{error.reason}[/] {escape(error.message)}", highlight=False, soft_wrap=True)
     for violation in error.violations:
-        if violation.description != error.message:
-            notices.print(f"  {violation.field}: {violation.description}", highlight=False)
+        if violation.description not in error.message:
+            text = f"  {violation.field}: {violation.description}"
+            notices.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 STAGE_NAMES = {
@@ -89,8 +90,8 @@ class StageBars:
 
 @contextmanager
 def stage_bars(*, enabled: bool) -> Iterator[StageBars | None]:
-    """Live bars on standard error, or nothing where a program is listening."""
-    if not enabled:
+    """Live bars on standard error, or nothing where a program is listening or nobody looks."""
+    if not (enabled and notices.is_terminal):
         yield None
         return
     columns = (
@@ -150,11 +151,11 @@ def print_analysis(analysis: analysis_pb2.Analysis) -> None:
 def print_files(files: Iterable[str | Path]) -> None:
     """Where the files are."""
     for file in files:
-        console.print(f"  {file}", highlight=False, soft_wrap=True)
+        console.print(f"  {file}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_warnings(report: job_service_pb2.JobReport) -> None:
     """What a person should know."""
     for warning in report.warnings:
         stem = f" ({warning.stem})" if warning.stem else ""
-        notices.print(f"[yellow]{warning.code}[/]{stem} {warning.message}", highlight=False)
+        notices.print(f"[yellow]{warning.code}[/]{escape(stem)} {escape(warning.message)}", highlight=False)

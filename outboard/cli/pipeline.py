@@ -15,6 +15,7 @@ from outboard.cli import output
 from outboard.cli.demo import write_demo_song
 from outboard.client import Client, failure
 from outboard.local import local_mesh
+from outboard.settings import checked_address
 from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2, mixer_service_pb2, separator_service_pb2
 
 
@@ -53,18 +54,38 @@ Server = Annotated[
 ]
 
 
+def checked_server(address: str, option: str) -> str:
+    """An address that an option names.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    try:
+        return checked_address(address)
+    except ValueError as error:
+        raise errors.InvalidInput(f"--{option}: {error}", field=option) from None
+
+
 @contextmanager
 def connect(server: str | None) -> Iterator[Client]:
     """A client of the given server, or of the mesh of this machine, started when nobody serves it yet."""
     if server:
-        with Client(server) as client:
+        with Client(checked_server(server, "server")) as client:
             yield client
         return
     with local_mesh() as mesh, Client(mesh.address) as client:
         yield client
 
 
-def _existing(path: Path, field: str) -> Path:
+def existing(path: Path, field: str) -> Path:
+    """A file that a command was given.
+
+    Raises:
+        NotFound: there is nothing.
+        InvalidInput: it is something else, a folder say.
+    """
+    if not path.exists():
+        raise errors.NotFound(f"there is no file {path.name!r}", field=field)
     if not path.is_file():
         raise errors.InvalidInput(f"{path.name!r} is not a file", field=field)
     return path
@@ -72,7 +93,7 @@ def _existing(path: Path, field: str) -> Path:
 
 def upload_song(client: Client, path: Path, field: str = "song") -> job_service_pb2.SongInput:
     """Sends a file and names it as a job's input."""
-    return job_service_pb2.SongInput(upload=client.upload(_existing(path, field)).name, file_name=path.name)
+    return job_service_pb2.SongInput(upload=client.upload(existing(path, field)).name, file_name=path.name)
 
 
 def follow(client: Client, job: job_service_pb2.Job, *, as_json: bool) -> job_service_pb2.Job:
@@ -91,6 +112,7 @@ def follow(client: Client, job: job_service_pb2.Job, *, as_json: bool) -> job_se
 
 def _run(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: bool) -> None:
     """Creates the job, follows it and brings its files. Interrupting the command cancels the job."""
+    folder.mkdir(parents=True, exist_ok=True)  # first: a folder that cannot be is no reason to compute
     created = client.create_job(job)
     try:
         done = follow(client, created, as_json=as_json)
@@ -114,7 +136,7 @@ def master(
     demo: Annotated[bool, typer.Option("--demo", help="a synthesised song instead of a file")] = False,
     intent: Annotated[Intent, typer.Option(help="what the master is for")] = Intent.STREAMING,
     reference: Annotated[list[Path] | None, typer.Option(help="song to follow; implies --intent reference")] = None,
-    preset: Annotated[str, typer.Option(help="sound profile: a name, or a TOML file")] = "balanced",
+    preset: Annotated[str, typer.Option(help="name of a sound profile; `outboard presets list`")] = "balanced",
     target_lufs: Annotated[float | None, typer.Option(help="loudness to reach, LUFS")] = None,
     ceiling_dbtp: Annotated[float | None, typer.Option(help="true peak not to exceed, dBTP")] = None,
     format: Annotated[Format, typer.Option(help="kind of file")] = Format.WAV,
@@ -129,7 +151,9 @@ def master(
     if reference:
         intent = Intent.REFERENCE
     elif intent == Intent.REFERENCE:
-        raise errors.InvalidInput("the reference intent needs --reference FILE", field="reference")
+        raise errors.InvalidInput(
+            "the reference intent needs --reference FILE", field="reference", reason="REFERENCE_UNSUITABLE"
+        )
     deliverable = master_service_pb2.DeliverableSpec(
         name="master",
         container=master_service_pb2.Container.Value(f"CONTAINER_{format.name}"),
@@ -145,7 +169,7 @@ def master(
         deliverables=[deliverable],
     )
     source = write_demo_song(folder) if song is None else song
-    _existing(source, "song")
+    existing(source, "song")
     with connect(server) as client:
         job = job_service_pb2.Job(
             display_name=source.stem[:200],
@@ -166,7 +190,7 @@ def separate(
     as_json: AsJson = False,
 ) -> None:
     """Splits a song into stems that sum to it."""
-    _existing(song, "song")
+    existing(song, "song")
     with connect(server) as client:
         job = job_service_pb2.Job(
             display_name=song.stem[:200],
@@ -200,7 +224,7 @@ def mix(
     role: Annotated[
         list[str] | None, typer.Option(help="FILE=ROLE, for instance bd.wav=kick", show_default=False)
     ] = None,
-    preset: Annotated[str, typer.Option(help="sound profile: a name, or a TOML file")] = "balanced",
+    preset: Annotated[str, typer.Option(help="name of a sound profile; `outboard presets list`")] = "balanced",
     bypass: Annotated[bool, typer.Option("--bypass", help="sum the stems as they are")] = False,
     server: Server = None,
     as_json: AsJson = False,
@@ -211,7 +235,7 @@ def mix(
     if len(set(names)) < len(names):
         raise errors.InvalidInput("two stems have one name", field="stems")
     for path in stems:
-        _existing(path, "stems")
+        existing(path, "stems")
     with connect(server) as client:
         inputs = [
             job_service_pb2.StemInput(

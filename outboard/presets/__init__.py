@@ -24,7 +24,7 @@ from typing import Any
 from outboard.errors import InvalidInput, NotFound, Violation
 from outboard.presets.keys import KEYS, Key
 
-__all__ = ["KEYS", "Key", "Preset", "load", "names", "with_values"]
+__all__ = ["KEYS", "Key", "Preset", "load", "names", "nearest", "with_values"]
 
 BASE_NAME = "balanced"
 _FOLDER = Path(__file__).parent
@@ -114,7 +114,7 @@ def _locate(name_or_path: str, beside: Path | None) -> Path:
             raise NotFound(f"there is no preset file {path.name!r}", reason="PRESET_UNKNOWN", field="preset")
         return path.resolve()
     if name_or_path not in names():
-        hint = _nearest(name_or_path, names())
+        hint = nearest(name_or_path, names())
         raise NotFound(f"there is no preset {name_or_path!r}{hint}", reason="PRESET_UNKNOWN", field="preset")
     return _FOLDER / f"{name_or_path}.toml"
 
@@ -147,7 +147,7 @@ def _flatten(table: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]
 def _violation(key: str, value: object) -> Violation | None:
     """What is wrong with one entry, if anything."""
     if key not in KEYS:
-        return Violation(key, f"unknown key {key!r}{_nearest(key, KEYS)}")
+        return Violation(key, f"unknown key {key!r}{nearest(key, KEYS)}")
     known = KEYS[key]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Violation(key, f"{key} must be a number, not {value!r}")
@@ -157,7 +157,8 @@ def _violation(key: str, value: object) -> Violation | None:
     return None
 
 
-def _nearest(word: str, words: Iterable[str]) -> str:
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A question after the most similar word, to follow an error message; empty where none is similar."""
     found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
 
