@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +26,33 @@ def test_data() -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class ServedMesh:
+    """A whole mesh that runs: where JobService listens (``host:port``), its store, and the folder of its spools."""
+
+    address: str
+    store: Path
+    spool: Path
+
+
 @pytest.fixture(scope="session")
-def mesh_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client of a whole mesh of this machine, on a store of its own."""
-    from outboard.client import Client
+def served_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedMesh]:
+    """A mesh of this machine on a store of its own; commands on the same store join it."""
+    from outboard.audio.spool import default_directory
     from outboard.local import local_mesh
 
-    with local_mesh(tmp_path_factory.mktemp("store")) as mesh, Client(mesh.address) as client:
+    store = tmp_path_factory.mktemp("store")
+    with tempfile.TemporaryDirectory(dir=default_directory()) as spool, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTBOARD_SPOOL_DIRECTORY", spool)
+        with local_mesh(store, listen="127.0.0.1:0") as mesh:
+            patch.undo()
+            yield ServedMesh(mesh.address, store, Path(spool))
+
+
+@pytest.fixture(scope="session")
+def mesh_client(served_mesh: ServedMesh) -> Iterator[Client]:
+    """A client of that mesh."""
+    from outboard.client import Client
+
+    with Client(served_mesh.address) as client:
         yield client

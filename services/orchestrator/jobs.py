@@ -53,7 +53,7 @@ class Jobs:
         """
         job = checked(request)
         inputs = await self._inputs(tenant, job)
-        fingerprint = hashlib.sha256(job.SerializeToString(deterministic=True)).hexdigest()
+        fingerprint = _fingerprint(job, inputs)
         job.resolved_preset.CopyFrom(resolve_preset(job.preset))
         now = time.time()
         row = JobRow(
@@ -226,6 +226,19 @@ def to_message(row: JobRow, artifacts: Sequence[ArtifactRow], *, report: bool) -
             stage=artifact.stage,
         )
     return job
+
+
+def _fingerprint(job: job_service_pb2.Job, inputs: Sequence[tuple[str, str]]) -> str:
+    """Digest of what is asked for. Uploads count by their bytes: a caller that tries again may have sent them again."""
+    asked = job_service_pb2.Job()
+    asked.CopyFrom(job)
+    asked.ClearField("references")
+    if asked.WhichOneof("input") == "song":
+        asked.song.ClearField("upload")
+    for stem in asked.stems.stems:
+        stem.ClearField("upload")
+    digests = json.dumps([digest for _, digest in inputs])
+    return hashlib.sha256(asked.SerializeToString(deterministic=True) + digests.encode()).hexdigest()
 
 
 def _read_token(token: str) -> tuple[float, str] | None:

@@ -277,7 +277,7 @@ async def test_sigterm_drains_a_real_service_and_ends_it_with_status_0() -> None
 def test_settings_refuse_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong variable stops the process at its start, with its name in the text; limits come from the environment."""
     monkeypatch.setenv("OUTBOARD_SERVER_LISTEN", "nowhere")
-    with pytest.raises(ValueError, match="host:port or unix:PATH"):
+    with pytest.raises(InvalidInput, match=r"OUTBOARD_SERVER_LISTEN: .*host:port or unix:PATH"):
         ServerSettings()
     monkeypatch.setenv("OUTBOARD_LIMIT_CONCURRENT_RENDERS", "3")
     assert LimitSettings().concurrent_renders == 3

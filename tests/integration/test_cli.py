@@ -1,0 +1,311 @@
+"""`outboard` as a user runs it: a process of its own, its exit code, what it prints, and the files it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from outboard import errors
+from outboard.audio.demo import synthesise
+from outboard.audio.files import FileSpec, decode, encode
+from outboard.cli import main
+from outboard.cli.output import exit_code
+
+if TYPE_CHECKING:
+    from conftest import ServedMesh
+
+COMMAND = Path(sys.executable).with_name("outboard")
+NULL_DBFS = -90.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Standard output, which must be one JSON document and nothing else."""
+        return json.loads(self.out)
+
+
+Outboard = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands run, with a song and stems of a demo in it."""
+    folder = tmp_path_factory.mktemp("work")
+    demo = synthesise(21, 6.0)
+    encode(folder / "song.wav", [demo.song], demo.sample_rate_hertz, FileSpec("wav", "24"))
+    for name in ("vocals", "drums", "bass"):
+        stem = demo.stems[name][:, : 2 * demo.sample_rate_hertz]
+        encode(folder / f"{name} [dry].wav", [stem], demo.sample_rate_hertz, FileSpec("wav", "32f"))
+    (folder / "letter.wav").write_text("This is a letter.\n" * 100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outboard(folder: Path, served_mesh: ServedMesh) -> Outboard:
+    """Runs the command on the store of the mesh that runs; checks what holds for every command."""
+
+    def run(*arguments: object, code: int = 0, **environment: str) -> Ended:
+        process = subprocess.run(
+            [COMMAND, *map(str, arguments)],
+            cwd=folder,
+            env={**os.environ, "OUTBOARD_STORE_DIRECTORY": str(served_mesh.store), **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        said = process.stdout + process.stderr
+        assert process.returncode == code, f"exit code {process.returncode}, not {code}: {said}"
+        assert "Traceback" not in said
+        assert str(served_mesh.store) not in said, "a path of the store was printed"
+        return Ended(process.returncode, process.stdout, process.stderr)
+
+    return run
+
+
+@pytest.fixture
+def entered(
+    folder: Path, served_mesh: ServedMesh, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Outboard:
+    """The same in this process, for what costs more to start than to do."""
+
+    def run(*arguments: str, code: int) -> Ended:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("OUTBOARD_STORE_DIRECTORY", str(served_mesh.store))
+        monkeypatch.setattr(sys, "argv", ["outboard", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr()
+        assert caught.value.code == code, f"exit code {caught.value.code}, not {code}: {said.out}{said.err}"
+        assert str(served_mesh.store) not in said.out + said.err, "a path of the store was printed"
+        return Ended(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def server(served_mesh: ServedMesh) -> tuple[str, str]:
+    """The options that name the mesh's address."""
+    return "--server", served_mesh.address
+
+
+@pytest.fixture(scope="module")
+def mastered(outboard: Outboard, folder: Path) -> dict[str, Any]:
+    """The job of a first master, whose files lie in ``first``."""
+    ended = outboard("master", "song.wav", "-o", "first", "--json")
+    assert "%" not in ended.err, "progress although no terminal is there"
+    job: dict[str, Any] = ended.document
+    return job
+
+
+def _samples(path: Path) -> NDArray[np.float32]:
+    with decode(path, sample_rate_hertz=None) as decoded:
+        return decoded.array.copy()
+
+
+def _null_dbfs(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float(20.0 * np.log10(np.abs(one - other).max() + 1e-12))
+
+
+def test_master_leaves_all_files(mastered: dict[str, Any], folder: Path) -> None:
+    """`master` writes master, mix, stems, preview and report; standard output is the job with its report."""
+    out = folder / "first"
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    stems = {f"stems/{name}.wav" for name in ("vocals", "drums", "bass", "other")}
+    assert files == {"master.wav", "mix.wav", "preview_ab.mp3", "report.json"} | stems
+    assert mastered["state"] == "STATE_SUCCEEDED"
+    info = soundfile.info(out / "master.wav")
+    assert (info.frames, info.samplerate, info.subtype) == (6 * 48_000, 48_000, "PCM_24")
+    report = json.loads((out / "report.json").read_text())
+    assert report["after"] == mastered["report"]["after"]
+
+
+def test_known_song_is_not_done_again(
+    outboard: Outboard, mastered: dict[str, Any], folder: Path, server: tuple[str, str]
+) -> None:
+    """The same song again reuses every stage and gives the same bytes; a person gets a table and the files' names."""
+    ended = outboard("master", "song.wav", "-o", "again")
+    assert (folder / "again" / "master.wav").read_bytes() == (folder / "first" / "master.wav").read_bytes()
+    assert "LUFS" in ended.out
+    assert "again/stems/vocals.wav" in ended.out
+    job = outboard("jobs", "list", "--most", 1, "--json", *server).document["jobs"][0]
+    assert job["name"] != mastered["name"]
+    assert [stage.get("reused") for stage in job["progress"]] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "expected"),
+    [
+        (("--format", "flac", "--bit-depth", "16", "--sample-rate", 44100), "master.flac", (44_100, "FLAC", "PCM_16")),
+        (("--format", "mp3", "--sample-rate", 44100), "master.mp3", (44_100, "MP3", "MPEG_LAYER_III")),
+        (("--bit-depth", "32f", "--sample-rate", 96000), "master.wav", (96_000, "WAV", "FLOAT")),
+    ],
+)
+def test_delivered_formats(
+    outboard: Outboard,
+    mastered: dict[str, Any],
+    folder: Path,
+    options: tuple[object, ...],
+    name: str,
+    expected: tuple[int, str, str],
+) -> None:
+    """`--format`, `--bit-depth` and `--sample-rate` decide the delivered file, whose length is the song's."""
+    out = folder / name
+    job = outboard("master", "song.wav", "-o", out, *options, "--json").document
+    info = soundfile.info(out / name)
+    assert (info.samplerate, info.format.removesuffix("EX"), info.subtype) == expected
+    assert _samples(out / name).shape[1] == 6 * expected[0]
+    assert [stage.get("reused", False) for stage in job["progress"]] == [True, True, True, False]
+
+
+def test_separate_into_two(outboard: Outboard, folder: Path) -> None:
+    """`separate --stems 2` leaves vocals and instrumental, which sum to the song."""
+    outboard("separate", "song.wav", "-o", "two", "--stems", 2, "--engine", "passthrough", "--json")
+    stems = sorted((folder / "two" / "stems").iterdir())
+    assert [path.name for path in stems] == ["instrumental.wav", "vocals.wav"]
+    null = _null_dbfs(_samples(stems[0]) + _samples(stems[1]), _samples(folder / "song.wav"))
+    assert null <= NULL_DBFS, f"the stems' sum differs from the song by {null:.1f} dBFS"
+
+
+def test_bypassed_mix_is_the_sum(outboard: Outboard, folder: Path) -> None:
+    """`mix --bypass` of three stems is their sum; roles are taken by file name, whatever characters it has."""
+    files = [f"{name} [dry].wav" for name in ("vocals", "drums", "bass")]
+    roles = ("--role", f"{files[0]}=lead_vocal", "--role", f"{files[1]}=drums")
+    job = outboard("mix", *files, *roles, "--bypass", "-o", "sum", "--json").document
+    assert [stem.get("role") for stem in job["stems"]["stems"]] == ["ROLE_LEAD_VOCAL", "ROLE_DRUMS", None]
+    expected = sum((_samples(folder / file) for file in files[1:]), start=_samples(folder / files[0]))
+    null = _null_dbfs(_samples(folder / "sum" / "mix.wav"), expected)
+    assert null <= NULL_DBFS, f"the mix differs from the stems' sum by {null:.1f} dBFS"
+
+
+def test_analyze(outboard: Outboard) -> None:
+    """`analyze --json` is one document with the contract's field names."""
+    analysis = outboard("analyze", "song.wav", "--json").document
+    assert int(analysis["frames"]) == 6 * 48_000
+    assert len(analysis["band_levels"]) == 6
+    assert -40.0 < analysis["integrated_lufs"] < 0.0
+
+
+def test_jobs_of_a_server(outboard: Outboard, folder: Path, mastered: dict[str, Any], server: tuple[str, str]) -> None:
+    """A job's life by `jobs`: created (once per request id), watched, shown, listed, brought, deleted, then unknown."""
+    create = ("jobs", "create", "song.wav", "--request-id", "cli", "--json", *server)
+    job = outboard(*create).document
+    assert outboard(*create).document["name"] == job["name"]
+    done = outboard("jobs", "watch", job["name"], "--json", *server).document
+    assert done["state"] == "STATE_SUCCEEDED"
+    assert outboard("jobs", "get", job["name"].removeprefix("jobs/"), "--json", *server).document == done
+    listed = outboard("jobs", "list", "--state", "succeeded", "--json", *server).document["jobs"]
+    assert job["name"] in [entry["name"] for entry in listed]
+    files = outboard("jobs", "download", job["name"], "-o", "brought", "--json", *server).document["files"]
+    assert len(files) == len(done["artifacts"])
+    assert (folder / "brought" / "master.wav").read_bytes() == (folder / "first" / "master.wav").read_bytes()
+    assert outboard("jobs", "cancel", job["name"], "--json", *server).document["state"] == "STATE_SUCCEEDED"
+    assert outboard("jobs", "delete", job["name"], "--json", *server).document == {"deleted": job["name"]}
+    error = outboard("jobs", "get", job["name"], "--json", *server, code=3).document["error"]
+    assert error["reason"] == "NOT_FOUND"
+
+
+def test_cancelled_and_unfinished_jobs(outboard: Outboard, folder: Path, server: tuple[str, str]) -> None:
+    """Deleting a job that runs is exit code 6; watching one that was cancelled is exit code 5, with the reason."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal((2, 60 * 48_000))
+    encode(folder / "long.wav", [noise.astype(np.float32)], 48_000, FileSpec("wav", "16"))
+    name = outboard("jobs", "create", "long.wav", "--json", *server).document["name"]
+    assert outboard("jobs", "delete", name, "--json", *server, code=6).document["error"]["reason"] == "JOB_STATE"
+    assert outboard("jobs", "cancel", name, "--json", *server).document["state"] == "STATE_CANCELLED"
+    assert outboard("jobs", "watch", name, "--json", *server, code=5).document["error"]["reason"] == "CANCELLED"
+    outboard("jobs", "delete", name, *server)
+
+
+def test_models_and_presets(outboard: Outboard, folder: Path) -> None:
+    """Models and sound profiles are listed and shown; `presets check` names what is wrong with one's own."""
+    assert {"name", "stage", "licence", "state"} <= set(outboard("models", "list", "--json").document["models"][0])
+    assert "balanced" in outboard("presets", "list", "--json").document["presets"]
+    values = outboard("presets", "show", "balanced", "--json").document["values"]
+    (folder / "good.toml").write_text('extends = "balanced"\n')
+    (folder / "bad.toml").write_text("[mix.vocals]\npresense_db = 2.0\n")
+    assert outboard("presets", "check", "good.toml", "--json").document["values"] == values
+    error = outboard("presets", "check", "bad.toml", "--json", code=2).document["error"]
+    assert error["reason"] == "PRESET_INVALID"
+    assert "mix.vocals.presence_db" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (("master",), 2, "OPTIONS_CONFLICT"),
+        (("master", "song.wav", "--format", "ogg"), 2, "INVALID_ARGUMENT"),
+        (("master", "song.wav", "--intent", "reference"), 2, "REFERENCE_UNSUITABLE"),
+        (("mix", "letter.wav", "--role", "letter.wav=trumpet"), 2, "INVALID_ARGUMENT"),
+        (("mix", "letter.wav", "./letter.wav"), 2, "INVALID_ARGUMENT"),
+        (("bogus",), 2, "INVALID_ARGUMENT"),
+        (("analyze", "letter.wav"), 2, "AUDIO_UNREADABLE"),
+        (("analyze", "none.wav"), 3, "NOT_FOUND"),
+        (("master", "none.wav"), 3, "NOT_FOUND"),
+        (("presets", "show", "balancd"), 3, "PRESET_UNKNOWN"),
+        (("jobs", "get", "x", "--server", "127.0.0.1:9"), 4, "UNAVAILABLE"),
+        (("jobs", "get", "x", "--server", "nowhere"), 2, "INVALID_ARGUMENT"),
+        (("serve", "--listen", "nowhere"), 2, "INVALID_ARGUMENT"),
+        (("serve", "--listen", "127.0.0.1:0"), 4, "UNAVAILABLE"),
+    ],
+)
+def test_exit_codes(entered: Outboard, arguments: tuple[str, ...], code: int, reason: str) -> None:
+    """Each kind of failure has its documented exit code, and its reason in one JSON document on standard output."""
+    error = entered(*arguments, "--json", code=code).document["error"]
+    assert error["reason"] == reason, error["message"]
+    assert error["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (("master", "letter.wav"), 2, "AUDIO_UNREADABLE"),
+        (("master", "song.wav", "-o", "letter.wav"), 2, "INVALID_ARGUMENT"),
+        (("master", "song.wav", "--preset", "electronik"), 2, "PRESET_UNKNOWN"),
+        (("master", "song.wav", "--ceiling-dbtp", "3"), 2, "INVALID_ARGUMENT"),
+        (("master", "song.wav", "--format", "flac", "--bit-depth", "32f"), 2, "INVALID_ARGUMENT"),
+        (("separate", "song.wav", "--stems", "3"), 2, "INVALID_ARGUMENT"),
+        (("separate", "song.wav", "--engine", "none"), 2, "ENGINE_UNKNOWN"),
+        (("jobs", "get", "../x"), 2, "NAME_INVALID"),
+        (("jobs", "watch", "0123"), 3, "NOT_FOUND"),
+    ],
+)
+def test_exit_codes_of_a_server(
+    entered: Outboard, server: tuple[str, str], arguments: tuple[str, ...], code: int, reason: str
+) -> None:
+    """What the server refuses, or what fails a job, has the exit code of its kind and the server's reason."""
+    error = entered(*arguments, *server, "--json", code=code).document["error"]
+    assert error["reason"] == reason, error["message"]
+
+
+def test_error_for_a_person(outboard: Outboard) -> None:
+    """Without `--json` an error stands on standard error, with its reason, and standard output stays empty."""
+    ended = outboard("analyze", "none.wav", code=3)
+    assert ended.out == ""
+    assert ended.err.startswith("NOT_FOUND ")
+    wrong = outboard("master", "song.wav", code=2, OUTBOARD_SERVER_MAXIMUM_MESSAGE_BYTES="many")
+    assert "OUTBOARD_SERVER_MAXIMUM_MESSAGE_BYTES" in wrong.err
+
+
+def test_fault_of_ours_is_one() -> None:
+    """Whatever has no exit code of its own is 1."""
+    assert exit_code(errors.Internal("broken")) == 1
