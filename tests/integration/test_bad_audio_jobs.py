@@ -26,7 +26,7 @@ from outboard.v1 import job_service_pb2 as v1
 from outboard.v1 import master_service_pb2, mixer_service_pb2, restorer_service_pb2, separator_service_pb2
 
 if TYPE_CHECKING:
-    from conftest import ServedMesh
+    from tests.conftest import ServedMesh
 
 RATE_HERTZ = 48_000
 MASTER_ONLY = [v1.STAGE_MASTER]

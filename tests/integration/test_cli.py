@@ -23,7 +23,7 @@ from outboard.cli import main
 from outboard.cli.output import exit_code
 
 if TYPE_CHECKING:
-    from conftest import ServedMesh
+    from tests.conftest import ServedMesh
 
 COMMAND = Path(sys.executable).with_name("outboard")
 NULL_DBFS = -90.0

@@ -12,7 +12,7 @@ from outboard.audio.demo import synthesise
 from outboard.audio.files import FileSpec, encode
 
 if TYPE_CHECKING:
-    from conftest import ServedMesh
+    from tests.conftest import ServedMesh
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
