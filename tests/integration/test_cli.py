@@ -89,7 +89,7 @@ def entered(
 ) -> Outboard:
     """The same in this process, for what costs more to start than to do."""
 
-    def run(*arguments: str, code: int) -> Ended:
+    def run(*arguments: str, code: int = 0) -> Ended:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("OUTBOARD_STORE_DIRECTORY", str(served_mesh.store))
         monkeypatch.setattr(sys, "argv", ["outboard", *arguments])
@@ -198,30 +198,32 @@ def test_bypassed_mix_is_the_sum(outboard: Outboard, folder: Path) -> None:
     assert null <= NULL_DBFS, f"the mix differs from the stems' sum by {null:.1f} dBFS"
 
 
-def test_analyze(outboard: Outboard) -> None:
+def test_analyze(entered: Outboard) -> None:
     """`analyze --json` is one document with the contract's field names."""
-    analysis = outboard("analyze", "song.wav", "--json").document
+    analysis = entered("analyze", "song.wav", "--json").document
     assert int(analysis["frames"]) == 6 * 48_000
     assert len(analysis["band_levels"]) == 6
     assert -40.0 < analysis["integrated_lufs"] < 0.0
 
 
-def test_jobs_of_a_server(outboard: Outboard, folder: Path, mastered: dict[str, Any], server: tuple[str, str]) -> None:
+def test_jobs_of_a_server(
+    outboard: Outboard, entered: Outboard, folder: Path, mastered: dict[str, Any], server: tuple[str, str]
+) -> None:
     """A job's life by `jobs`: created (once per request id), watched, shown, listed, brought, deleted, then unknown."""
     create = ("jobs", "create", "song.wav", "--request-id", "cli", "--json", *server)
     job = outboard(*create).document
     assert outboard(*create).document["name"] == job["name"]
     done = outboard("jobs", "watch", job["name"], "--json", *server).document
     assert done["state"] == "STATE_SUCCEEDED"
-    assert outboard("jobs", "get", job["name"].removeprefix("jobs/"), "--json", *server).document == done
-    listed = outboard("jobs", "list", "--state", "succeeded", "--json", *server).document["jobs"]
+    assert entered("jobs", "get", job["name"].removeprefix("jobs/"), "--json", *server).document == done
+    listed = entered("jobs", "list", "--state", "succeeded", "--json", *server).document["jobs"]
     assert job["name"] in [entry["name"] for entry in listed]
-    files = outboard("jobs", "download", job["name"], "-o", "brought", "--json", *server).document["files"]
+    files = entered("jobs", "download", job["name"], "-o", "brought", "--json", *server).document["files"]
     assert len(files) == len(done["artifacts"])
     assert (folder / "brought" / "master.wav").read_bytes() == (folder / "first" / "master.wav").read_bytes()
-    assert outboard("jobs", "cancel", job["name"], "--json", *server).document["state"] == "STATE_SUCCEEDED"
-    assert outboard("jobs", "delete", job["name"], "--json", *server).document == {"deleted": job["name"]}
-    error = outboard("jobs", "get", job["name"], "--json", *server, code=3).document["error"]
+    assert entered("jobs", "cancel", job["name"], "--json", *server).document["state"] == "STATE_SUCCEEDED"
+    assert entered("jobs", "delete", job["name"], "--json", *server).document == {"deleted": job["name"]}
+    error = entered("jobs", "get", job["name"], "--json", *server, code=3).document["error"]
     assert error["reason"] == "NOT_FOUND"
 
 
@@ -236,15 +238,15 @@ def test_cancelled_and_unfinished_jobs(outboard: Outboard, folder: Path, server:
     outboard("jobs", "delete", name, *server)
 
 
-def test_models_and_presets(outboard: Outboard, folder: Path) -> None:
+def test_models_and_presets(entered: Outboard, folder: Path) -> None:
     """Models and sound profiles are listed and shown; `presets check` names what is wrong with one's own."""
-    assert {"name", "stage", "licence", "state"} <= set(outboard("models", "list", "--json").document["models"][0])
-    assert "balanced" in outboard("presets", "list", "--json").document["presets"]
-    values = outboard("presets", "show", "balanced", "--json").document["values"]
+    assert {"name", "stage", "licence", "state"} <= set(entered("models", "list", "--json").document["models"][0])
+    assert "balanced" in entered("presets", "list", "--json").document["presets"]
+    values = entered("presets", "show", "balanced", "--json").document["values"]
     (folder / "good.toml").write_text('extends = "balanced"\n')
     (folder / "bad.toml").write_text("[mix.vocals]\npresense_db = 2.0\n")
-    assert outboard("presets", "check", "good.toml", "--json").document["values"] == values
-    error = outboard("presets", "check", "bad.toml", "--json", code=2).document["error"]
+    assert entered("presets", "check", "good.toml", "--json").document["values"] == values
+    error = entered("presets", "check", "bad.toml", "--json", code=2).document["error"]
     assert error["reason"] == "PRESET_INVALID"
     assert "mix.vocals.presence_db" in error["message"]
 
