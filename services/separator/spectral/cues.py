@@ -18,7 +18,7 @@ from services.separator.spectral.medians import Plane
 CUES = (
     "percussiveness", "steadiness", "strike", "centre", "distance", "novelty", "local_stroke", "stroke",
     "peakedness", "comb", "voiced", "activity", "recurrence", "level",
-    "low_percussiveness", "low_steadiness", "low_novelty", "low_stroke", "low_attack", "low_depth",
+    "low_percussiveness", "low_steadiness", "low_novelty", "low_stroke", "low_attack",
 )  # fmt: skip
 # Width of the "local" stroke, in octaves, and the range over which strokes count as one.
 LOCAL_OCTAVES = 1.5
@@ -94,7 +94,6 @@ def measure(looks: Sequence[Look], index: int, grid: Grid) -> Plane:
     novelty = repetition.novelty(own, power)
     stroke = _whole_stroke(here.strike, magnitude, grid)[:, None]
     below = low.low_weight(grid)
-    low_level = low.low_level(power, grid)
     columns = {
         "percussiveness": here.percussiveness,
         "steadiness": here.steadiness,
@@ -116,8 +115,7 @@ def measure(looks: Sequence[Look], index: int, grid: Grid) -> Plane:
         "low_steadiness": here.steadiness * below,
         "low_novelty": novelty * below,
         "low_stroke": stroke * below,
-        "low_attack": low.attack(low_level, grid)[steps] * below,
-        "low_depth": low.depth(low_level) * below,
+        "low_attack": low.attack(low.low_level(power, grid), grid)[steps] * below,
     }
     cues = np.empty((len(CUES), BATCH_STEPS, grid.bins), np.float32)
     for place, name in enumerate(CUES):

@@ -1,6 +1,7 @@
-"""Kick or bass: below 300 Hz both are central and hardly parted by the medians, so evidence counts by its own weights there.
+"""Kick or bass: below 300 Hz both are central and hardly parted by the medians, so evidence counts by its own
+weights there.
 
-A kick comes suddenly, with a click above it, and is gone; a bass line stays. And a song whose low end never lets up has no kick in it.
+A kick comes suddenly, with a click above it, and is gone; a bass line stays.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ LOW_HERTZ = (100.0, 300.0)
 # The band whose level tells kicks, and the half width of the median that is its usual level.
 KICK_HERTZ = (30.0, 150.0)
 USUAL_HALF_SECONDS = 0.25
-QUIET_QUANTILE = 0.2
 
 
 def low_weight(grid: Grid) -> Plane:
@@ -27,15 +27,11 @@ def low_weight(grid: Grid) -> Plane:
 def low_level(power: Plane, grid: Grid) -> Plane:
     """Power of the kick's band, (steps, 1)."""
     within = (grid.hertz >= KICK_HERTZ[0]) & (grid.hertz <= KICK_HERTZ[1])
-    return np.sum(power[:, within], axis=1, keepdims=True) + POWER_FLOOR
+    return np.asarray(np.sum(power[:, within], axis=1, keepdims=True) + POWER_FLOOR, dtype=np.float32)
 
 
 def attack(level: Plane, grid: Grid) -> Plane:
-    """Contrast of the low end's level to its median over half a second, -1..1, (steps, 1): positive while a kick sounds."""
+    """Contrast of the low end's level to its median over half a second, -1..1, (steps, 1): positive while a kick
+    sounds.
+    """
     return contrast(level, median_along_time(level, max(3, grid.steps(USUAL_HALF_SECONDS))))
-
-
-def depth(level: Plane) -> Plane:
-    """How far the low end falls back between its events over the given seconds: 0 never, 1 to silence; (1, 1)."""
-    quiet = np.quantile(level, QUIET_QUANTILE, axis=0, keepdims=True)
-    return np.asarray(1.0 - quiet / (np.mean(level, axis=0, keepdims=True) + POWER_FLOOR), dtype=np.float32)
