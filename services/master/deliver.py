@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from outboard.audio.dither import TpdfDither
 from outboard.audio.files import FileSpec, Tags, decode, encode
-from outboard.audio.limiter import render, smooth_reduction
 from outboard.audio.loudness import LoudnessMeter
-from outboard.audio.peak_guard import DIP_MS, deepen, read_peaks
 from outboard.audio.resample import StreamResampler, resampled_frames
 from outboard.audio.spool import Spool, blocks
 from outboard.audio.true_peak import TruePeakMeter
 from outboard.errors import Internal
+from services.master.rendition import Rendition
 from services.master.settings import DeliverableReport, DeliverableSpec
 
 Progress = Callable[[float], None]
@@ -34,7 +33,8 @@ LOSSY_TOLERANCE_DB = 0.2
 """What a delivered file may read over its ceiling."""
 
 _WITHIN_DB = 0.01  # an encode this close to the tolerance is not good enough: meters of others round differently
-_NEGLIGIBLE_LU = 0.05
+_NEGLIGIBLE_LU = 0.1
+_DIPS_SUFFICE_DB = 0.15  # what a low-rate coder overshoots by less than this is mended by dips alone
 _MOST_ENCODES_LOSSLESS = 6
 _MOST_ENCODES_HIGH_RATE = 3
 _MOST_ENCODES_LOW_RATE = 8
@@ -97,29 +97,23 @@ def deliver(array: Array, sample_rate_hertz: int, target: Target, progress: Prog
 
 
 def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, progress: Progress) -> Delivered:
-    spec, ceiling, make_spool = target.spec, target.ceiling_dbtp, target.spool_factory
-    rate = spec.sample_rate_hertz
-    source = _at_rate(array, sample_rate_hertz, rate, make_spool, _part(progress, 0.0, 0.2))
+    spec, ceiling, rate = target.spec, target.ceiling_dbtp, target.spec.sample_rate_hertz
+    source = _at_rate(array, sample_rate_hertz, rate, target.spool_factory, _part(progress, 0.0, 0.2))
     allowed = np.inf if ceiling is None else ceiling + tolerance_db(spec)
-    dips: Array | None = None
-    gain_db = 0.0
+    rendition = Rendition(source, rate, 0.0 if ceiling is None else ceiling, target.spool_factory)
     most = _most_encodes(spec)
     for attempt in range(1, most + 1):
         share = _part(progress, 1.0 - 0.8**attempt, 1.0 - 0.8 ** (attempt + 1))
-        rendered = _rendered(source, rate, gain_db, dips, make_spool, _part(share, 0.0, 0.5))
+        rendered = _counted(rendition.blocks(_part(share, 0.0, 0.3)), source.shape[1], _part(share, 0.3, 0.5))
         encode(path, _quantised(rendered, target, source.shape[0]), rate, _file_spec(spec), tags=target.tags)
-        decoded = _decoded(path, source.shape[1], make_spool, _part(share, 0.5, 0.7))
+        decoded = _decoded(path, source.shape[1], target.spool_factory, _part(share, 0.5, 0.7))
         peak, lufs = _measured(decoded, rate, _part(share, 0.7, 1.0))
-        lost_lu = _lost_to_coding(target, lufs) if attempt == 1 else 0.0
-        held = ceiling is None or peak is None or peak + lost_lu <= allowed - _WITHIN_DB
-        if (held and not lost_lu) or ceiling is None or attempt == most:
+        lost_lu = _lost_to_coding(target, lufs)
+        over_db = -np.inf if peak is None else peak - (allowed - _WITHIN_DB)
+        # Loudness alone is worth one more encode, not a chase: every encode differs by some hundredths anyway.
+        if ceiling is None or attempt == most or (over_db <= 0.0 and (attempt > 1 or not lost_lu)):
             break
-        gain_db += lost_lu
-        if held:
-            continue
-        reading = read_peaks(decoded, rate, ceiling - lost_lu, make_spool)
-        with make_spool(1) as deeper:
-            dips = deepen(dips, reading, ceiling - lost_lu, deeper)
+        _mend(rendition, spec, decoded, over_db, lost_lu)
     progress(1.0)
     report = DeliverableReport(
         name=spec.file_name,
@@ -132,6 +126,19 @@ def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, p
         encodes=attempt,
     )
     return Delivered(path, decoded, report, peak is None or peak <= allowed)
+
+
+def _mend(rendition: Rendition, spec: DeliverableSpec, decoded: Array, over_db: float, lost_lu: float) -> None:
+    """What the next encode does better: peaks down, loudness back."""
+    if over_db > 0.0:
+        rendition.dip(decoded)
+        if _is_low_rate(spec) and over_db > _DIPS_SUFFICE_DB:
+            rendition.lower_peaks()
+    rendition.raise_by(lost_lu)
+
+
+def _is_low_rate(spec: DeliverableSpec) -> bool:
+    return spec.container == "mp3" and spec.bitrate_kbps < _HIGH_RATE_KBPS
 
 
 def _lost_to_coding(target: Target, lufs: float | None) -> float:
@@ -157,26 +164,12 @@ def _at_rate(
         return spool.array
 
 
-def _rendered(
-    source: Array,
-    rate: int,
-    gain_db: float,
-    dips: Array | None,
-    spool_factory: Callable[[int], Spool],
-    progress: Progress,
-) -> Iterator[Array]:
-    if dips is None and gain_db == 0.0:
-        done = 0
-        for block in blocks(source):
-            yield block
-            done += block.shape[1]
-            progress(done / source.shape[1])
-        return
-    if dips is None:
-        dips = np.zeros((1, 1), dtype=np.float32)
-    with spool_factory(1) as spool:
-        curve = smooth_reduction(dips, rate, DIP_MS, spool)
-    yield from render(source, gain_db, curve, progress)
+def _counted(stream: Iterator[Array], frames: int, progress: Progress) -> Iterator[Array]:
+    done = 0
+    for block in stream:
+        yield block
+        done += block.shape[1]
+        progress(done / frames)
 
 
 def _quantised(rendered: Iterator[Array], target: Target, channels: int) -> Iterator[Array]:
@@ -215,7 +208,7 @@ def _file_spec(spec: DeliverableSpec) -> FileSpec:
 def _most_encodes(spec: DeliverableSpec) -> int:
     if spec.container != "mp3":
         return _MOST_ENCODES_LOSSLESS
-    return _MOST_ENCODES_HIGH_RATE if spec.bitrate_kbps >= _HIGH_RATE_KBPS else _MOST_ENCODES_LOW_RATE
+    return _MOST_ENCODES_LOW_RATE if _is_low_rate(spec) else _MOST_ENCODES_HIGH_RATE
 
 
 def _digest(path: Path) -> str:
