@@ -33,8 +33,9 @@ LOSSY_TOLERANCE_DB = 0.2
 """What a delivered file may read over its ceiling."""
 
 _WITHIN_DB = 0.01  # an encode this close to the tolerance is not good enough: meters of others round differently
-_NEGLIGIBLE_LU = 0.1
+_NEGLIGIBLE_LU = 0.12
 _DIPS_SUFFICE_DB = 0.15  # what a low-rate coder overshoots by less than this is mended by dips alone
+_MOST_ENCODES_FOR_LOUDNESS = 5  # every encode differs by some hundredths anyway: no chase after loudness alone
 _MOST_ENCODES_LOSSLESS = 6
 _MOST_ENCODES_HIGH_RATE = 3
 _MOST_ENCODES_LOW_RATE = 8
@@ -110,8 +111,9 @@ def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, p
         peak, lufs = _measured(decoded, rate, _part(share, 0.7, 1.0))
         lost_lu = _lost_to_coding(target, lufs)
         over_db = -np.inf if peak is None else peak - (allowed - _WITHIN_DB)
-        # Loudness alone is worth one more encode, not a chase: every encode differs by some hundredths anyway.
-        if ceiling is None or attempt == most or (over_db <= 0.0 and (attempt > 1 or not lost_lu)):
+        if ceiling is None or attempt == most or (over_db <= 0.0 and not lost_lu):
+            break
+        if over_db <= 0.0 and attempt >= _MOST_ENCODES_FOR_LOUDNESS:
             break
         _mend(rendition, spec, decoded, over_db, lost_lu)
     progress(1.0)
