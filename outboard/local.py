@@ -16,8 +16,6 @@ import hashlib
 import logging
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from outboard.errors import Unavailable
+from outboard.local_nursery import SERVER_MODULES, STAGE_MODULES, Child, Nursery, Order
 from outboard.settings import StoreSettings
 
 STAGES = ("separator", "restorer", "mixer", "master")
@@ -34,7 +33,7 @@ ORCHESTRATOR = "orchestrator"
 
 _START_SECONDS = 300.0
 _STOP_SECONDS = 10.0
-_STAGE_STOP_SECONDS = 2.0
+_STAGE_STOP_SECONDS = 0.3
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.02
 _WATCH_SECONDS = 0.2
@@ -136,8 +135,8 @@ class _Service:
     name: str
     listen: str
     log: Path
-    environment: Mapping[str, str]
-    process: subprocess.Popen[bytes] | None = None
+    nursery: Nursery
+    process: Child | None = None
     starts: list[float] = field(default_factory=list)
 
     def start(self) -> None:
@@ -145,15 +144,9 @@ class _Service:
         if self.listen.startswith("unix:"):
             Path(self.listen.removeprefix("unix:")).unlink(missing_ok=True)
         self.starts.append(time.monotonic())
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "outboard.local_child", f"services.{self.name}", "--listen", self.listen],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-                process_group=0,  # Ctrl-C is for the command, which then stops its services in order
-            )
+        self.log.write_bytes(b"")
+        shared = SERVER_MODULES if self.name == ORCHESTRATOR else STAGE_MODULES
+        self.process = self.nursery.start(Order(f"services.{self.name}", self.listen, str(self.log), shared))
 
     def address(self) -> str | None:
         """Where it listens, once it has said so (which it does when it is warm)."""
@@ -165,26 +158,16 @@ class _Service:
 
     @property
     def ended(self) -> bool:
-        return self.process is not None and self.process.poll() is not None
-
-    def signal(self, number: int) -> None:
-        """Sends a signal, unless the process is gone."""
-        if self.process:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
+        return self.process is not None and self.process.wait(0.0)
 
     def wait(self, deadline: float) -> None:
         """Waits until the process has ended; past the deadline it is killed."""
         if not self.process:
             return
-        try:
-            self.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if not self.process.wait(deadline - time.monotonic()):
             _log.info("a service did not stop in time", extra={"service_name": self.name})
-            self.process.kill()
-            self.process.wait()
-        if self.process.stdin:
-            self.process.stdin.close()
+            self.process.signal(signal.SIGKILL)
+            self.process.wait(_STOP_SECONDS)
 
     def last_words(self) -> str:
         """The end of the log."""
@@ -198,10 +181,11 @@ class _Services:
     def __init__(self, folder: Path, run: Path, listen: str | None) -> None:
         self.log_directory = run / "logs"
         self.log_directory.mkdir(exist_ok=True)
-        environment = _environment(folder, run)
-        addresses = {**_stage_addresses(run), ORCHESTRATOR: listen or f"unix:{run / 'orchestrator.sock'}"}
+        self._nursery = Nursery(self.log_directory / "nursery.log", _environment(folder, run))
+        # The orchestrator first: it has most left to load.
+        addresses = {ORCHESTRATOR: listen or f"unix:{run / 'orchestrator.sock'}", **_stage_addresses(run)}
         self._services = [
-            _Service(name, address, self.log_directory / f"{name}.log", environment)
+            _Service(name, address, self.log_directory / f"{name}.log", self._nursery)
             for name, address in addresses.items()
         ]
         self._stopping = threading.Event()
@@ -215,7 +199,7 @@ class _Services:
         """
         for service in self._services:
             service.start()
-        orchestrator = self._services[-1]
+        orchestrator = self._services[0]
         deadline = time.monotonic() + _START_SECONDS
         while (address := orchestrator.address()) is None:
             for service in self._services:
@@ -233,14 +217,16 @@ class _Services:
         if self._watcher.is_alive():
             self._watcher.join()
         # The orchestrator first: while it drains it still talks to the stages.
-        started = [service for service in reversed(self._services) if service.process]
+        started = [service for service in self._services if service.process]
         for service in started:
-            service.signal(signal.SIGTERM)
+            if service.process:
+                service.process.signal(signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
         for service in started:
             service.wait(deadline)
             # A stage has nothing to finish once the orchestrator is gone; one that is warming up would not listen.
             deadline = min(deadline, time.monotonic() + _STAGE_STOP_SECONDS)
+        self._nursery.close()
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_SECONDS):
@@ -255,8 +241,6 @@ class _Services:
             return
         _log.error("a service ended and is started again", extra={"service_name": service.name})
         service.log.replace(service.log.with_suffix(".crashed.log"))
-        if service.process and service.process.stdin:
-            service.process.stdin.close()
         service.start()
 
 
