@@ -25,7 +25,7 @@ FILES = (
     DeliverableSpec("mp3", "mp3", 44100, bitrate_kbps=320),
     DeliverableSpec("mp3_low", "mp3", 48000, bitrate_kbps=128),
 )
-INDICES = ("shimmer_index", "mud_index", "spectral_hole_ratio", "hard_panning_index", "flat_dynamics_index")
+INDICES = ("shimmer_index", "mud_index", "spectral_hole_ratio", "hard_panning_index")
 
 
 @pytest.mark.acceptance
@@ -57,7 +57,8 @@ def test_every_song_reaches_its_target_under_its_ceiling(
         missed = abs(told.integrated_lufs - decided.target_lufs)
         assert missed <= 0.2 or report.target_missed_reason, f"{song} {file.name}: {told.integrated_lufs:.2f} LUFS"
     assert report.after is not None
-    for name in INDICES:
+    # Density is what the loud intent is asked for: there the crest factor, and with it this index, has to give.
+    for name in INDICES if intent == "loud" else (*INDICES, "flat_dynamics_index"):
         before, after = getattr(analysis, name), getattr(report.after, name)
         if before is not None and after is not None:
             assert after <= before + 0.02, f"{song} {name}: {before:.3f} -> {after:.3f}"
