@@ -25,14 +25,14 @@ _SECONDS = 6.0
 Job = messages.Job
 
 
-def _children(marker: str) -> dict[int, list[str]]:
+def _children(marker: str) -> dict[int, str]:
     """Processes of a mesh, by id: those whose command line holds its folder."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):  # it ended meanwhile
-                command = (entry / "cmdline").read_text().split("\0")
-                if any(marker in part for part in command):
+                command = (entry / "cmdline").read_text().replace("\0", " ")
+                if marker in command:
                     found[int(entry.name)] = command
     return found
 
