@@ -74,6 +74,12 @@ def _missed_reason(plan: MasterPlan, levelled: Levelled, reports: Sequence[Deliv
             f"{target:.1f} LUFS would need more than {rail:.1f} dB of limiting on average under a ceiling of "
             f"{plan.ceiling_dbtp:.1f} dBTP: stopped at {got:.1f} LUFS."
         )
+    spec = reports[0].spec
+    if spec.container == "mp3":
+        return (
+            f"Coding at {spec.bitrate_kbps} kbit/s overshoots: keeping the ceiling of {plan.ceiling_dbtp:.1f} dBTP cost "
+            f"{target - got:.2f} LU of {reports[0].name}."
+        )
     return f"{levelled.renders} renders came to {got:.2f} LUFS instead of {target:.1f}."
 
 
