@@ -77,7 +77,7 @@ def _missed_reason(plan: MasterPlan, levelled: Levelled, reports: Sequence[Deliv
     spec = reports[0].spec
     if spec.container == "mp3":
         return (
-            f"Coding at {spec.bitrate_kbps} kbit/s overshoots: keeping the ceiling of {plan.ceiling_dbtp:.1f} dBTP cost "
+            f"Coding at {spec.bitrate_kbps} kbit/s overshoots: keeping to {plan.ceiling_dbtp:.1f} dBTP cost "
             f"{target - got:.2f} LU of {reports[0].name}."
         )
     return f"{levelled.renders} renders came to {got:.2f} LUFS instead of {target:.1f}."
