@@ -247,6 +247,8 @@ def check_plan(plan: MasterPlan) -> None:
     times = (limiter.lookahead_ms, limiter.release_ms, limiter.slow_release_ms, limiter.hold_ms)
     if not all(0.1 <= time_ms <= 10000.0 for time_ms in times[:3]) or not 0.0 <= times[3] <= 1000.0:
         wrong.append(Violation("limiter", f"its times {times} are outside of 0.1 to 10000 ms (hold: 0 to 1000 ms)"))
+    if limiter.stereo_link != 1.0:
+        wrong.append(Violation("limiter.stereo_link", "both channels share one gain: 1 is the only link there is"))
     for index, processor in enumerate(plan.chain):
         wrong += _processor_violations(processor, plan.guard_rails.equalizer_db, f"chain[{index}]")
     if not plan.deliverables:

@@ -185,6 +185,7 @@ def test_edited_plans_are_checked() -> None:
         replace(good, deliverables=()),
         replace(good, drive_db=float("inf")),
         replace(good, engine=""),
+        replace(good, limiter=replace(good.limiter, stereo_link=0.5)),
     ):
         with pytest.raises(InvalidInput):
             check_plan(wrong)
