@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
@@ -52,8 +52,8 @@ class Pipeline:
         job = (tenant, job_id)
         try:
             route: Route = await step(self._finish.begin, *job)
-            sources = list(await asyncio.gather(*(step(self._steps.ingest, *job, source) for source in route.sources)))
-            references = await asyncio.gather(*(step(self._steps.ingest, *job, source) for source in route.references))
+            sources = await together(step(self._steps.ingest, *job, source) for source in route.sources)
+            references = await together(step(self._steps.ingest, *job, source) for source in route.references)
             song = sources[0] if route.is_song else None
             outcome = Outcome(song=song)
             stems = [audio for source in sources for audio in source.audio]
@@ -62,8 +62,8 @@ class Pipeline:
                 stems = list(outcome.separation.audio)
             if route.restores:
                 names = [stem.name for stem in stems]
-                outcome.restorations = list(
-                    await asyncio.gather(*(step(self._steps.restore, *job, stem, names, song) for stem in stems))
+                outcome.restorations = await together(
+                    step(self._steps.restore, *job, stem, names, song) for stem in stems
                 )
                 stems = [audio for restored in outcome.restorations for audio in restored.audio]
             outcome.stems = stems if route.has_stems else []
@@ -88,6 +88,15 @@ class Pipeline:
             await step(self._finish.fail, *job, Internal("an internal error, see the orchestrator's log"))
         finally:
             self._finish.forget(job_id)
+
+
+async def together(steps: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
+    """Results of steps side by side. All have ended when the first error is raised: nothing outlives its job."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 async def step(function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:

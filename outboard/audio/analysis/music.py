@@ -11,6 +11,8 @@ relative key and the fifth.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import soxr
 from numpy.typing import NDArray
@@ -43,37 +45,47 @@ def excerpt(audio: Float32Array, sample_rate_hertz: int) -> Float32Array:
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
 
-def tempo_and_key(audio: Float32Array, sample_rate_hertz: int) -> tuple[float | None, str | None, float | None]:
-    """Tempo in bpm, key and its confidence, of audio (1 or 2 channels, frames); None where nothing pulses or sounds."""
+def tempo_and_key(
+    audio: Float32Array, sample_rate_hertz: int, tick: Callable[[], None] = lambda: None
+) -> tuple[float | None, str | None, float | None]:
+    """Tempo in bpm, key and its confidence, of audio (1 or 2 channels, frames); None where nothing pulses or sounds.
+
+    `tick` is called between the pieces of the work; it may raise to stop.
+    """
     mono = excerpt(audio, sample_rate_hertz)
     if len(mono) < _LEAST_SECONDS * _TEMPO_RATE_HERTZ or not np.abs(mono).max(initial=0.0) > 0.0:
         return None, None, None
     mono /= np.abs(mono).max()
-    return _tempo(mono), *_key(mono)
+    return _tempo(mono, tick), *_key(mono, tick)
 
 
-def _tempo(mono: Float32Array) -> float | None:
+def _tempo(mono: Float32Array, tick: Callable[[], None]) -> float | None:
     import librosa  # takes a second to load: paid by the first analysis, not by every command
 
+    tick()
     onsets = librosa.onset.onset_strength(y=mono, sr=_TEMPO_RATE_HERTZ)
     if not np.any(onsets > 0.0):
         return None
+    tick()
     tempo = librosa.feature.tempo(onset_envelope=onsets, sr=_TEMPO_RATE_HERTZ)
     return float(tempo[0]) if np.isfinite(tempo[0]) and tempo[0] > 0 else None
 
 
-def _key(mono: Float32Array) -> tuple[str | None, float | None]:
+def _key(mono: Float32Array, tick: Callable[[], None]) -> tuple[str | None, float | None]:
     import librosa
 
+    tick()
     low_rate = soxr.resample(mono, _KEY_DECIMATION, 1, quality="MQ")
     magnitudes = np.abs(librosa.stft(low_rate, n_fft=4096, hop_length=2048))
     bins_hertz = np.arange(len(magnitudes)) * (_TEMPO_RATE_HERTZ / _KEY_DECIMATION / 4096)
     magnitudes[(bins_hertz < _KEY_HERTZ[0]) | (bins_hertz >= _KEY_HERTZ[1])] = 0.0
     rate_hertz = _TEMPO_RATE_HERTZ // _KEY_DECIMATION
+    tick()
     pitches, strengths = librosa.piptrack(S=magnitudes, sr=rate_hertz, n_fft=4096)
     if not np.any(pitches > 0.0):
         return None, None  # nothing has a pitch: noise, DC
     strong = (pitches > 0.0) & (strengths >= np.median(strengths[pitches > 0.0]))
+    tick()
     tuning = librosa.pitch_tuning(pitches[strong])
     chroma = librosa.feature.chroma_stft(S=magnitudes, sr=rate_hertz, n_fft=4096, tuning=tuning)
     mean = chroma.mean(axis=1)

@@ -5,6 +5,7 @@ Nothing that is kept grows with the song but a few numbers per second, so a memo
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ def analyze(audio: Float32Array, sample_rate_hertz: int, *, progress: Progress |
             progress((begin + block.shape[1]) / frames * (1.0 - _MUSIC_SHARE))
     peaks.finish()
     spectral.finish()
-    tempo_bpm, key, key_confidence = tempo_and_key(audio, sample_rate_hertz)
+    tick = functools.partial(progress, 1.0 - _MUSIC_SHARE) if progress else lambda: None
+    tempo_bpm, key, key_confidence = tempo_and_key(audio, sample_rate_hertz, tick)
     if progress:
         progress(1.0)
     mean_square = levels.mean_square
