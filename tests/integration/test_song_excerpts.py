@@ -27,7 +27,7 @@ def excerpt(song: Path, folder: Path, start_seconds: float = 30.0, seconds: floa
 
 @pytest.mark.parametrize("song", SONGS)
 def test_song_excerpt(song: str, mesh_client: Client, test_data: Path, tmp_path: Path) -> None:
-    """The delivered wav is within 0.2 LU of -14 LUFS, under its ceiling, of the input's length; no pathology is worse."""
+    """The wav is within 0.2 LU of -14 LUFS, under its ceiling, of the input's length; no pathology is worse."""
     delivered = deliver(mesh_client, excerpt(test_data / "songs" / song, tmp_path), tmp_path, WAV)
     check_delivery(delivered, target_lufs=-14.0, ceiling_dbtp=-1.0, tolerance_db=0.05)
     check_pathologies(delivered)
