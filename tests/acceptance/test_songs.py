@@ -24,7 +24,7 @@ MP3 = v1.DeliverableSpec(name="master", container=v1.CONTAINER_MP3, sample_rate_
 def test_song(
     song: str, spec: v1.DeliverableSpec, tolerance_db: float, mesh_client: Client, test_data: Path, tmp_path: Path
 ) -> None:
-    """The delivered file is within 0.2 LU of -14 LUFS, under its ceiling, of the song's length; no pathology is worse."""
+    """The file is within 0.2 LU of -14 LUFS, under its ceiling, of the song's length; no pathology is worse."""
     delivered = deliver(mesh_client, test_data / "songs" / song, tmp_path, spec)
     check_delivery(delivered, target_lufs=-14.0, ceiling_dbtp=-1.0, tolerance_db=tolerance_db)
     check_pathologies(delivered)
