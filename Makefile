@@ -11,13 +11,18 @@ BUF_VERSION := 1.75.0
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-# torch comes first and by itself: where a CPU wheel is offered it is taken, and the lock must not pull it in.
 .venv/ready: requirements.lock pyproject.toml
 	@command -v $(PYTHON) > /dev/null || { echo "Outboard needs Python 3.11 as '$(PYTHON)'; set PYTHON=... to another name of it"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check uv torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+# Only the yardstick of some tests and benchmarks (auraloss) stands on torch. It is installed by itself, so that a CPU wheel is taken where
+# one is offered.
+.venv/torch: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	@touch $@
 
 setup: .venv/ready ## make the environment in .venv
@@ -25,13 +30,13 @@ setup: .venv/ready ## make the environment in .venv
 run: .venv/ready ## master a song: make run [SONG=path] [OUT=folder]
 	$(BIN)/outboard master $(if $(SONG),"$(SONG)",--demo) -o "$(OUT)"
 
-test: .venv/ready ## all tests, under 20 minutes on 2 cores
+test: .venv/torch ## all tests, under 20 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
 
-acceptance: .venv/ready ## the full matrices on whole songs
+acceptance: .venv/torch ## the full matrices on whole songs
 	$(BIN)/python -m pytest -m acceptance
 
-lint: .venv/ready build/googleapis build/buf ## ruff, import-linter, mypy, buf
+lint: .venv/torch build/googleapis build/buf ## ruff, import-linter, mypy, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -53,7 +58,7 @@ build/googleapis: .venv/ready
 build/buf:
 	npm install --silent --no-audit --no-fund --prefix build/buf @bufbuild/buf@$(BUF_VERSION)
 
-bench: .venv/ready ## every benchmark, quick
+bench: .venv/torch ## every benchmark, quick
 	for name in benchmarks/*.py; do [ "$$name" = benchmarks/__init__.py ] || $(BIN)/python -m $$(echo $${name%.py} | tr / .) --quick; done
 
 clean: ## remove what was built

@@ -73,7 +73,7 @@ def plan(
     check(analyses, settings)
     names = sorted(analyses)
     role = {name: _role(name, roles) for name in names}
-    if settings.bypass_all or settings.engine == PASSTHROUGH:
+    if not decides(settings):
         strips = tuple(Strip(name, role[name]) for name in names)
         return MixPlan(strips, notes=("All processors are out: the mix is the sum of its stems.",))
     desk = _Planner(analyses, song, preset, settings)
@@ -81,6 +81,11 @@ def plan(
     peak = PEAK_TARGET_DBFS if settings.peak_target_dbfs is None else settings.peak_target_dbfs
     chain = desk.master_chain()
     return MixPlan(strips, master_chain=chain, notes=tuple(desk.notes), peak_target_dbfs=peak)
+
+
+def decides(settings: MixSettings) -> bool:
+    """Whether a plan with these settings depends on measurements; a bypassed console does not."""
+    return not settings.bypass_all and settings.engine != PASSTHROUGH
 
 
 def check(analyses: Mapping[str, Analysis], settings: MixSettings) -> None:

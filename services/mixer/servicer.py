@@ -21,7 +21,7 @@ from outboard.v1 import analysis_pb2, audio_pb2, mixer_service_pb2, mixer_servic
 from services.mixer.console import ENGINE_NAME, ENGINE_VERSION, MAX_STEMS, EngineInfo, MixPlan, MixSettings
 from services.mixer.intake import Intake
 from services.mixer.mix import mix
-from services.mixer.plan import PASSTHROUGH, plan
+from services.mixer.plan import PASSTHROUGH, decides, plan
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[mixer_service_pb2.MixRequest, mixer_service_pb2.MixResponse]
@@ -79,7 +79,8 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
             receive_streams(requests, formats, intake.append, self._longest_seconds)
             stems = intake.finish()
             with call.turn():
-                decided = given or _plan(_analyses(stems, form.sample_rate_hertz, call), config)
+                measured = stems if decides(settings) else {name: stem[:, :0] for name, stem in stems.items()}
+                decided = given or _plan(_analyses(measured, form.sample_rate_hertz, call), config)
                 progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
                 blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
                 report = yield from rendered(blocks, _MIX_CHANNELS, _chunk)
