@@ -5,18 +5,22 @@ BIN := .venv/bin
 SONG ?=
 OUT ?= out
 BUF_VERSION := 1.75.0
+STAGES := separator restorer mixer master
 
 .PHONY: help setup run test acceptance lint protos bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
+# Kernels are compiled here, by one process at a time: several that fill numba's cache at once can spoil it.
 .venv/ready: requirements.lock pyproject.toml
 	@command -v $(PYTHON) > /dev/null || { echo "Outboard needs Python 3.11 as '$(PYTHON)'; set PYTHON=... to another name of it"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --editable .
+	@echo "compiling the kernels (once)"
+	@for name in $(STAGES); do $(BIN)/python -c "import services.$$name.__main__ as stage; stage.warm_up()" || exit 1; done
 	@touch $@
 
 # Only the yardstick of some tests and benchmarks (auraloss) stands on torch. It is installed by itself, so that a CPU wheel is taken where

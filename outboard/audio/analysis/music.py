@@ -71,6 +71,21 @@ def _tempo(mono: Float32Array, tick: Callable[[], None]) -> float | None:
     return float(tempo[0]) if np.isfinite(tempo[0]) and tempo[0] > 0 else None
 
 
+def _peaks(magnitudes: NDArray[np.float32], bin_hertz: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Frequencies in hertz and magnitudes of all spectral peaks, by parabolas through their three highest bins.
+
+    Peaks 20 dB under their frame's highest are left out. (librosa.piptrack does the same, but on compiled generalised
+    functions whose cache does not survive that several processes fill it at once.)
+    """
+    low, centre, high = (magnitudes[offset : len(magnitudes) - 2 + offset].astype(np.float64) for offset in range(3))
+    floor = 0.1 * magnitudes.max(axis=0, keepdims=True)
+    bins, frames = np.nonzero((centre > low) & (centre >= high) & (centre > floor))
+    slope = 0.5 * (high - low)[bins, frames]
+    curvature = (2.0 * centre - low - high)[bins, frames]
+    shift = slope / curvature
+    return (bins + 1 + shift) * bin_hertz, centre[bins, frames] + 0.5 * slope * shift
+
+
 def _key(mono: Float32Array, tick: Callable[[], None]) -> tuple[str | None, float | None]:
     import librosa
 
@@ -81,10 +96,10 @@ def _key(mono: Float32Array, tick: Callable[[], None]) -> tuple[str | None, floa
     magnitudes[(bins_hertz < _KEY_HERTZ[0]) | (bins_hertz >= _KEY_HERTZ[1])] = 0.0
     rate_hertz = _TEMPO_RATE_HERTZ // _KEY_DECIMATION
     tick()
-    pitches, strengths = librosa.piptrack(S=magnitudes, sr=rate_hertz, n_fft=4096)
-    if not np.any(pitches > 0.0):
+    pitches, strengths = _peaks(magnitudes, rate_hertz / 4096)
+    if not len(pitches):
         return None, None  # nothing has a pitch: noise, DC
-    strong = (pitches > 0.0) & (strengths >= np.median(strengths[pitches > 0.0]))
+    strong = strengths >= np.median(strengths)
     tick()
     tuning = librosa.pitch_tuning(pitches[strong])
     chroma = librosa.feature.chroma_stft(S=magnitudes, sr=rate_hertz, n_fft=4096, tuning=tuning)
