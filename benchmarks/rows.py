@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: ``ratio`` is ours over theirs, ``goal`` the limit it is held to (None: shown only)."""
+    """One comparison: ``ratio`` is ours over theirs, ``goal`` the limit it is held to (None: shown only).
+
+    A figure that stands alone has no theirs and no ratio.
+    """
 
     name: str
     ours: float
-    theirs: float
-    ratio: float
+    theirs: float | None
+    ratio: float | None
     unit: str
     goal: float | None
     holds: bool | None

@@ -11,7 +11,6 @@ forgives a wrong gain, SDR does not. A row's ``ratio`` is ours over theirs, as a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -25,6 +24,8 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
+from benchmarks.rows import Row, exit_code
+from benchmarks.rows import parser as options_of_every_benchmark
 from outboard.audio.demo import synthesise
 from services.separator.engines import FOUR_STEMS, SeparationSettings
 from services.separator.separate import separate
@@ -50,21 +51,6 @@ class Clip:
     mixture: Audio
     stems: Mapping[str, Audio]
     sample_rate_hertz: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison. ``goal`` is what ours minus theirs must reach (a limit on ours where there is no theirs);
-    unset: shown only.
-    """
-
-    name: str
-    ours: float
-    theirs: float | None
-    ratio: float | None
-    unit: str
-    goal: float | None
-    holds: bool | None
 
 
 def si_sdr_db(truth: Audio, estimate: Audio) -> float:
@@ -193,12 +179,11 @@ def _seeds(text: str) -> range:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Prints all rows; 0 where every goal holds."""
+    parser = options_of_every_benchmark(__doc__)
     parser.add_argument("--engine", default="spectral")
     parser.add_argument("--truth", type=Path, help="folder of songs in MUSDB18-HQ's layout")
     parser.add_argument("--seeds", type=_seeds, default=range(100, 108), help="of demo songs, as FIRST-LAST")
-    parser.add_argument("--quick", action="store_true", help="two demo songs, ten seconds of everything")
-    parser.add_argument("--json", action="store_true", help="one JSON object per row")
     options = parser.parse_args(arguments)
     seconds = QUICK_SECONDS if options.quick else DEMO_SECONDS
     clips = list(demo_clips(options.seeds[:2] if options.quick else options.seeds, seconds))
@@ -209,7 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows.append(speed(clips[0], options.engine))
     for row in rows:
         print(json.dumps(row.__dict__) if options.json else _line(row))
-    return 0 if all(row.holds is not False for row in rows) else 1
+    return exit_code(rows)
 
 
 def _line(row: Row) -> str:
