@@ -5,9 +5,10 @@ BIN := .venv/bin
 SONG ?=
 OUT ?= out
 BUF_VERSION := 1.75.0
+TRITON_VERSION := 0.7.0
 STAGES := separator restorer mixer master
 
-.PHONY: help setup run test acceptance lint protos bench clean
+.PHONY: help setup run test acceptance lint protos bench triton clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -29,12 +30,23 @@ help: ## list the targets
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	@touch $@
 
+# The real Triton server, apart from the environment: its package pins numpy<2. The stub must be that of this Python.
+.triton/ready: | .venv/ready
+	@echo "fetching the Triton server (55 MB, once)"
+	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python --target .triton nvidia-pytriton==$(TRITON_VERSION)
+	version=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') && cd .triton/pytriton/tritonserver && \
+		cp python_backend_stubs/$$version/triton_python_backend_stub backends/python/
+	chmod +x .triton/pytriton/tritonserver/{bin/tritonserver,backends/python/triton_python_backend_stub}
+	@touch $@
+
+triton: .triton/ready ## the real Triton server, in .triton
+
 setup: .venv/ready ## make the environment in .venv
 
 run: .venv/ready ## master a song: make run [SONG=path] [OUT=folder]
 	$(BIN)/outboard master $(if $(SONG),"$(SONG)",--demo) -o "$(OUT)"
 
-test: .venv/torch ## all tests, under 20 minutes on 2 cores
+test: .venv/torch .triton/ready ## all tests, under 20 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
 
 acceptance: .venv/torch ## the full matrices on whole songs
@@ -66,4 +78,4 @@ bench: .venv/torch ## every benchmark, quick
 	for name in benchmarks/*.py; do [ "$$name" = benchmarks/__init__.py ] || $(BIN)/python -m $$(echo $${name%.py} | tr / .) --quick; done
 
 clean: ## remove what was built
-	rm -rf .venv build out
+	rm -rf .venv .triton build out
