@@ -85,11 +85,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_WEIGHTS_MISSING: _ErrorReason.ValueType  # 62
     """The model's weights are not there."""
     ERROR_REASON_MODEL_WEIGHTS_INVALID: _ErrorReason.ValueType  # 63
-    """The model's weights are damaged or of another model."""
+    """The model's weights cannot be read."""
     ERROR_REASON_MODEL_SERVER_UNAVAILABLE: _ErrorReason.ValueType  # 64
     """The model server did not answer."""
     ERROR_REASON_MODEL_INVALID: _ErrorReason.ValueType  # 65
     """The model has other inputs or outputs than expected."""
+    ERROR_REASON_MODEL_WEIGHTS_TRUNCATED: _ErrorReason.ValueType  # 66
+    """A file of the model's weights ends too early."""
+    ERROR_REASON_MODEL_WEIGHTS_DIGEST_MISMATCH: _ErrorReason.ValueType  # 67
+    """A file of the model's weights has another SHA-256 than the published or pinned one."""
+    ERROR_REASON_MODEL_WEIGHTS_OF_OTHER_MODEL: _ErrorReason.ValueType  # 68
+    """The weights are intact but of another model."""
+    ERROR_REASON_MODEL_WEIGHTS_UNSAFE: _ErrorReason.ValueType  # 69
+    """A checkpoint asks for more than a checkpoint needs; nothing of it was run."""
     ERROR_REASON_PRESET_UNKNOWN: _ErrorReason.ValueType  # 80
     """No preset of that name."""
     ERROR_REASON_PRESET_INVALID: _ErrorReason.ValueType  # 81
@@ -187,11 +195,19 @@ ERROR_REASON_ENGINE_UNAVAILABLE: ErrorReason.ValueType  # 61
 ERROR_REASON_MODEL_WEIGHTS_MISSING: ErrorReason.ValueType  # 62
 """The model's weights are not there."""
 ERROR_REASON_MODEL_WEIGHTS_INVALID: ErrorReason.ValueType  # 63
-"""The model's weights are damaged or of another model."""
+"""The model's weights cannot be read."""
 ERROR_REASON_MODEL_SERVER_UNAVAILABLE: ErrorReason.ValueType  # 64
 """The model server did not answer."""
 ERROR_REASON_MODEL_INVALID: ErrorReason.ValueType  # 65
 """The model has other inputs or outputs than expected."""
+ERROR_REASON_MODEL_WEIGHTS_TRUNCATED: ErrorReason.ValueType  # 66
+"""A file of the model's weights ends too early."""
+ERROR_REASON_MODEL_WEIGHTS_DIGEST_MISMATCH: ErrorReason.ValueType  # 67
+"""A file of the model's weights has another SHA-256 than the published or pinned one."""
+ERROR_REASON_MODEL_WEIGHTS_OF_OTHER_MODEL: ErrorReason.ValueType  # 68
+"""The weights are intact but of another model."""
+ERROR_REASON_MODEL_WEIGHTS_UNSAFE: ErrorReason.ValueType  # 69
+"""A checkpoint asks for more than a checkpoint needs; nothing of it was run."""
 ERROR_REASON_PRESET_UNKNOWN: ErrorReason.ValueType  # 80
 """No preset of that name."""
 ERROR_REASON_PRESET_INVALID: ErrorReason.ValueType  # 81
