@@ -87,7 +87,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_WEIGHTS_INVALID: _ErrorReason.ValueType  # 63
     """The model's weights cannot be read."""
     ERROR_REASON_MODEL_SERVER_UNAVAILABLE: _ErrorReason.ValueType  # 64
-    """The model server did not answer."""
+    """There is no model server at its address, or it does not serve the model."""
     ERROR_REASON_MODEL_INVALID: _ErrorReason.ValueType  # 65
     """The model has other inputs or outputs than expected."""
     ERROR_REASON_MODEL_WEIGHTS_TRUNCATED: _ErrorReason.ValueType  # 66
@@ -98,6 +98,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The weights are intact but of another model."""
     ERROR_REASON_MODEL_WEIGHTS_UNSAFE: _ErrorReason.ValueType  # 69
     """A checkpoint asks for more than a checkpoint needs; nothing of it was run."""
+    ERROR_REASON_MODEL_SERVER_TIMEOUT: _ErrorReason.ValueType  # 70
+    """The model server is there, but gave no answer in time."""
+    ERROR_REASON_MODEL_SERVER_LOST: _ErrorReason.ValueType  # 71
+    """The model server went away during the work and did not come back in time."""
+    ERROR_REASON_MODEL_FAILED: _ErrorReason.ValueType  # 72
+    """The model crashed or raised an error on this audio, again and again."""
+    ERROR_REASON_MODEL_SERVER_BUSY: _ErrorReason.ValueType  # 73
+    """The model server's queue stayed full; waiting may help."""
     ERROR_REASON_PRESET_UNKNOWN: _ErrorReason.ValueType  # 80
     """No preset of that name."""
     ERROR_REASON_PRESET_INVALID: _ErrorReason.ValueType  # 81
@@ -197,7 +205,7 @@ ERROR_REASON_MODEL_WEIGHTS_MISSING: ErrorReason.ValueType  # 62
 ERROR_REASON_MODEL_WEIGHTS_INVALID: ErrorReason.ValueType  # 63
 """The model's weights cannot be read."""
 ERROR_REASON_MODEL_SERVER_UNAVAILABLE: ErrorReason.ValueType  # 64
-"""The model server did not answer."""
+"""There is no model server at its address, or it does not serve the model."""
 ERROR_REASON_MODEL_INVALID: ErrorReason.ValueType  # 65
 """The model has other inputs or outputs than expected."""
 ERROR_REASON_MODEL_WEIGHTS_TRUNCATED: ErrorReason.ValueType  # 66
@@ -208,6 +216,14 @@ ERROR_REASON_MODEL_WEIGHTS_OF_OTHER_MODEL: ErrorReason.ValueType  # 68
 """The weights are intact but of another model."""
 ERROR_REASON_MODEL_WEIGHTS_UNSAFE: ErrorReason.ValueType  # 69
 """A checkpoint asks for more than a checkpoint needs; nothing of it was run."""
+ERROR_REASON_MODEL_SERVER_TIMEOUT: ErrorReason.ValueType  # 70
+"""The model server is there, but gave no answer in time."""
+ERROR_REASON_MODEL_SERVER_LOST: ErrorReason.ValueType  # 71
+"""The model server went away during the work and did not come back in time."""
+ERROR_REASON_MODEL_FAILED: ErrorReason.ValueType  # 72
+"""The model crashed or raised an error on this audio, again and again."""
+ERROR_REASON_MODEL_SERVER_BUSY: ErrorReason.ValueType  # 73
+"""The model server's queue stayed full; waiting may help."""
 ERROR_REASON_PRESET_UNKNOWN: ErrorReason.ValueType  # 80
 """No preset of that name."""
 ERROR_REASON_PRESET_INVALID: ErrorReason.ValueType  # 81
