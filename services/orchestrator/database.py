@@ -135,14 +135,21 @@ class JobDatabase:
             with self._begin() as connection:
                 connection.execute(_JOBS.insert().values(**vars(row)))
         except sa.exc.IntegrityError:
-            with self._begin() as connection:
-                found = connection.execute(
-                    sa.select(_JOBS).where(_JOBS.c.tenant == row.tenant, _JOBS.c.request_id == row.request_id)
-                ).one_or_none()
+            found = self.job_of_request(row.tenant, row.request_id)
             if found is None:
                 raise
-            return JobRow(**found._mapping)
+            return found
         return row
+
+    def job_of_request(self, tenant: str, request_id: str | None) -> JobRow | None:
+        """The job that this tenant's request id has started; none for no request id."""
+        if not request_id:
+            return None
+        with self._begin() as connection:
+            found = connection.execute(
+                sa.select(_JOBS).where(_JOBS.c.tenant == tenant, _JOBS.c.request_id == request_id)
+            ).one_or_none()
+        return JobRow(**found._mapping) if found else None
 
     def job(self, tenant: str, job_id: str) -> JobRow | None:
         """One job of this tenant."""

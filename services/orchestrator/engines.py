@@ -62,7 +62,9 @@ class EngineCatalogue:
             )
         if not found.available:
             raise FailedPrecondition(
-                f"the engine {name!r} is not available: {found.unavailable_reason}", reason="ENGINE_UNAVAILABLE"
+                f"the engine {name!r} is not available: {found.unavailable_reason}",
+                reason="ENGINE_UNAVAILABLE",
+                field=field,
             )
         return found
 

@@ -14,6 +14,7 @@ from outboard.rpc.tenant import METADATA_KEY
 from outboard.storage import ObjectStore
 from outboard.v1 import audio_pb2
 from services.orchestrator.audio_refs import AudioRef
+from services.orchestrator.field_paths import name_job_fields
 from services.orchestrator.results import Draft, ObjectDraft
 from services.orchestrator.threads import in_thread
 
@@ -22,9 +23,16 @@ FROM_STAGE = "stage_call"
 
 
 async def call_stage(
-    method: Any, requests: AsyncIterator[Any], *, tenant: str, timeout_seconds: float
+    method: Any, requests: AsyncIterator[Any], *, block: str, tenant: str, timeout_seconds: float
 ) -> AsyncGenerator[Any, None]:
     """Responses of a stage, in the name of a tenant, while the requests are sent.
+
+    Args:
+        method: of the stage's stub.
+        requests: the config, then chunks.
+        block: the job's field that holds the stage's settings; violations are told by their place in it.
+        tenant: in whose name.
+        timeout_seconds: deadline.
 
     Raises:
         OutboardError: what the stage answered (with `FROM_STAGE` in its metadata), or what the request iterator raised.
@@ -47,6 +55,7 @@ async def call_stage(
     except OutboardError as error:
         if error not in own:
             error.metadata[FROM_STAGE] = "1"
+            name_job_fields(error, block)
         raise
 
 

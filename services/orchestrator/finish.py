@@ -25,6 +25,7 @@ from outboard.v1 import (
 from services.orchestrator.audio_refs import AudioRef
 from services.orchestrator.database import ArtifactRow
 from services.orchestrator.job_context import JobContext, Workshop
+from services.orchestrator.preflight import Preflight
 from services.orchestrator.progress import ENDED, Stage, State
 from services.orchestrator.results import Result, find
 from services.orchestrator.specification import Route, route
@@ -51,14 +52,20 @@ class Outcome:
 class Finish:
     """Begins and ends jobs."""
 
-    def __init__(self, workshop: Workshop) -> None:
+    def __init__(self, workshop: Workshop, preflight: Preflight) -> None:
         self._workshop = workshop
+        self._preflight = preflight
         self._store = workshop.store
         self._database = workshop.database
 
     async def begin(self, tenant: str, job_id: str) -> Route:
-        """The job's route through the pipeline."""
+        """The job's route through the pipeline.
+
+        Raises:
+            OutboardError: a stage that was not there when the job was created refuses its settings.
+        """
         job = await self._workshop.open(tenant, job_id)
+        await self._preflight.check(job.specification)
         return route(job.specification, json.loads(job.inputs))
 
     async def succeed(self, tenant: str, job_id: str, outcome: Outcome) -> None:

@@ -17,6 +17,7 @@ from outboard.errors import AlreadyExists, FailedPrecondition, InvalidInput, Not
 from outboard.v1 import job_service_pb2
 from services.orchestrator.database import ArtifactRow, JobDatabase, JobRow
 from services.orchestrator.job_context import Workshop
+from services.orchestrator.preflight import Preflight
 from services.orchestrator.presets import resolve_preset
 from services.orchestrator.progress import ENDED, State, initial_progress
 from services.orchestrator.results import remove as remove_result
@@ -38,10 +39,11 @@ _FIRST_PRIORITY = 101  # DBOS serves small numbers first, from 1
 class Jobs:
     """Everything that JobService does with jobs."""
 
-    def __init__(self, workshop: Workshop, uploads: Uploads, pipeline: Pipeline) -> None:
+    def __init__(self, workshop: Workshop, uploads: Uploads, preflight: Preflight, pipeline: Pipeline) -> None:
         self._workshop = workshop
         self._database: JobDatabase = workshop.database
         self._uploads = uploads
+        self._preflight = preflight
         self._pipeline = pipeline
 
     async def create(self, tenant: str, request: job_service_pb2.CreateJobRequest) -> job_service_pb2.Job:
@@ -50,11 +52,16 @@ class Jobs:
         Raises:
             InvalidInput: the job cannot be done as it is asked for; a violation per field.
             AlreadyExists: REQUEST_ID_REUSED, the request id belongs to a different job.
+            FailedPrecondition: an upload is not complete, or an engine is not available.
         """
         job = checked(request)
         inputs = await self._inputs(tenant, job)
         fingerprint = _fingerprint(job, inputs)
+        known = await in_thread(self._database.job_of_request, tenant, request.request_id)
+        if known:
+            return await self._known(known, fingerprint)
         job.resolved_preset.CopyFrom(resolve_preset(job.preset))
+        await self._preflight.check(job)
         now = time.time()
         row = JobRow(
             id=secrets.token_hex(16),
@@ -72,13 +79,12 @@ class Jobs:
             end_time=None,
         )
         stored = await in_thread(self._database.insert_job, row)
-        if stored.fingerprint != fingerprint:
-            raise AlreadyExists("the request id belongs to another job", reason="REQUEST_ID_REUSED", field="request_id")
-        if stored.id == row.id:
-            for key, _ in inputs:
-                await in_thread(self._database.use, row.id, key)
-            await self.enqueue(row)
-        return await self._message(stored)
+        if stored.id != row.id:  # an equal request was faster
+            return await self._known(stored, fingerprint)
+        for key, _ in inputs:
+            await in_thread(self._database.use, row.id, key)
+        await self.enqueue(row)
+        return await self._message(row)
 
     async def enqueue(self, row: JobRow) -> None:
         """Queues a job's workflow; one that is queued already stays as it is."""
@@ -183,6 +189,12 @@ class Jobs:
         if violations:
             raise InvalidInput(violations[0].description, reason="NAME_INVALID", violations=violations)
         return inputs
+
+    async def _known(self, row: JobRow, fingerprint: str) -> job_service_pb2.Job:
+        """The job that a request id has started, if it is the one that is asked for."""
+        if row.fingerprint != fingerprint:
+            raise AlreadyExists("the request id belongs to another job", reason="REQUEST_ID_REUSED", field="request_id")
+        return await self._message(row)
 
     async def _row(self, tenant: str, name: str) -> JobRow:
         match = _NAME.fullmatch(name)

@@ -22,6 +22,7 @@ from services.orchestrator.housekeeping import Housekeeper
 from services.orchestrator.job_context import Workshop
 from services.orchestrator.jobs import QUEUE, Jobs
 from services.orchestrator.peers import Peers, connect
+from services.orchestrator.preflight import Preflight
 from services.orchestrator.servicer import JobServicer
 from services.orchestrator.steps import Steps
 from services.orchestrator.threads import in_thread
@@ -43,7 +44,8 @@ class Orchestrator:
         workshop = Workshop(store, database, self.housekeeper.make_room)
         steps = Steps(workshop, peers, settings.spool.directory)
         extras = Extras(workshop, settings.spool.directory)
-        self.jobs = Jobs(workshop, self.uploads, Pipeline(steps, extras, Finish(workshop)))
+        preflight = Preflight(peers)
+        self.jobs = Jobs(workshop, self.uploads, preflight, Pipeline(steps, extras, Finish(workshop, preflight)))
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds JobService to a server."""

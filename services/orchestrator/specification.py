@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from outboard.errors import InvalidInput, Violation
 from outboard.v1 import audio_pb2, job_service_pb2
 from services.orchestrator.progress import Stage
+from services.orchestrator.setting_ranges import check_setting_ranges
 from services.orchestrator.steps import Source
 
 MAXIMUM_STEMS = 12
@@ -70,6 +71,7 @@ def checked(request: job_service_pb2.CreateJobRequest) -> job_service_pb2.Job:
     job.ClearField("error")
     job.ClearField("report")
     violations = [*_check_request(request), *_check_input(job), *_check_stages(job), *_check_outputs(job)]
+    violations += check_setting_ranges(job, stages_of(job))
     if violations:
         raise InvalidInput(violations[0].description, violations=violations)
     job.stages[:] = stages_of(job)

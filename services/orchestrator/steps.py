@@ -113,9 +113,8 @@ class Steps:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = AudioSink(draft, audio.frames, audio.channels, audio.sample_rate_hertz, allowed=SEPARATED_ROLES)
-            call = call_stage(
-                self._peers.separator.Separate, requests(), tenant=tenant, timeout_seconds=_patience([audio])
-            )
+            method, patience = self._peers.separator.Separate, _patience([audio])
+            call = call_stage(method, requests(), block="separation", tenant=tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_SEPARATE)
             _check_engine(report.engine, engine)
             return {"audio": ingest.layout(audio.frames), "report": plain(report), "stems": list(report.stems)}
@@ -162,9 +161,8 @@ class Steps:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = AudioSink(draft, stem.frames, stem.channels, stem.sample_rate_hertz, allowed=("",))
-            call = call_stage(
-                self._peers.restorer.Restore, requests(), tenant=job.tenant, timeout_seconds=_patience([stem])
-            )
+            method, patience = self._peers.restorer.Restore, _patience([stem])
+            call = call_stage(method, requests(), block="restoration", tenant=job.tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_RESTORE, stem.name)
             return {"audio": ingest.layout(stem.frames), "report": plain(report)}
 
@@ -194,7 +192,8 @@ class Steps:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = AudioSink(draft, longest.frames, longest.channels, longest.sample_rate_hertz, allowed=("",))
-            call = call_stage(self._peers.mixer.Mix, requests(), tenant=tenant, timeout_seconds=_patience(stems))
+            method, patience = self._peers.mixer.Mix, _patience(stems)
+            call = call_stage(method, requests(), block="mix", tenant=tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_MIX)
             _check_engine(report.engine, engine)
             return {"audio": ingest.layout(longest.frames), "report": plain(report)}
@@ -230,8 +229,8 @@ class Steps:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = FileSink(draft)
-            patience = _patience([mix, *references])
-            call = call_stage(self._peers.master.Master, requests(), tenant=tenant, timeout_seconds=patience)
+            method, patience = self._peers.master.Master, _patience([mix, *references])
+            call = call_stage(method, requests(), block="mastering", tenant=tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_MASTER)
             _check_engine(report.engine, engine)
             return {"report": plain(report), "files": sink.names}

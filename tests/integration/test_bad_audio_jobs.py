@@ -219,22 +219,46 @@ WRONG_SETTINGS: dict[str, tuple[dict[str, Any], str, str]] = {
     "three stems": (
         {"separation": separator_service_pb2.SeparationSettings(stem_count=3)},
         "INVALID_ARGUMENT",
-        "stem_count",
+        "job.separation.stem_count",
+    ),
+    "overlap": (
+        {"separation": separator_service_pb2.SeparationSettings(overlap=0.9)},
+        "INVALID_ARGUMENT",
+        "job.separation.overlap",
+    ),
+    "restoration amount": (
+        {
+            "restoration": restorer_service_pb2.RestorationSettings(
+                steps=[restorer_service_pb2.RestorationStep(engine="repair", amount=2.0)]
+            )
+        },
+        "INVALID_ARGUMENT",
+        "job.restoration.steps[0].amount",
+    ),
+    "side gain": (
+        {"mix": mixer_service_pb2.MixSettings(width_cap=3.0)},
+        "INVALID_ARGUMENT",
+        "job.mix.width_cap",
+    ),
+    "unknown processor": (
+        {"mix": mixer_service_pb2.MixSettings(bypass=["chorus of angels"])},
+        "INVALID_ARGUMENT",
+        "job.mix.bypass",
     ),
     "target": (
         {"stages": MASTER_ONLY, "mastering": master_service_pb2.MasterSettings(target_lufs=-4.0)},
         "INVALID_ARGUMENT",
-        "target_lufs",
+        "job.mastering.target_lufs",
     ),
     "target NaN": (
         {"stages": MASTER_ONLY, "mastering": master_service_pb2.MasterSettings(target_lufs=math.nan)},
         "INVALID_ARGUMENT",
-        "target_lufs",
+        "job.mastering.target_lufs",
     ),
     "ceiling": (
         {"stages": MASTER_ONLY, "mastering": master_service_pb2.MasterSettings(ceiling_dbtp=0.1)},
         "INVALID_ARGUMENT",
-        "ceiling_dbtp",
+        "job.mastering.ceiling_dbtp",
     ),
     "float flac": (
         {
@@ -244,7 +268,7 @@ WRONG_SETTINGS: dict[str, tuple[dict[str, Any], str, str]] = {
             ),
         },
         "INVALID_ARGUMENT",
-        "deliverables[0].bit_depth",
+        "job.mastering.deliverables[0].bit_depth",
     ),
     "mp3 at 96 kHz": (
         {
@@ -252,7 +276,7 @@ WRONG_SETTINGS: dict[str, tuple[dict[str, Any], str, str]] = {
             "mastering": _delivering(container=master_service_pb2.CONTAINER_MP3, sample_rate_hertz=96_000),
         },
         "INVALID_ARGUMENT",
-        "deliverables[0].sample_rate_hertz",
+        "job.mastering.deliverables[0].sample_rate_hertz",
     ),
     "no reference": (
         {
@@ -260,19 +284,37 @@ WRONG_SETTINGS: dict[str, tuple[dict[str, Any], str, str]] = {
             "mastering": master_service_pb2.MasterSettings(intent=master_service_pb2.MASTER_INTENT_REFERENCE),
         },
         "REFERENCE_UNSUITABLE",
-        "references",
+        "job.references",
     ),
 }
 
 
 @pytest.mark.parametrize("kind", list(WRONG_SETTINGS))
 def test_wrong_settings(mesh_client: Client, kind: str) -> None:
-    """A setting that no stage can follow is INVALID_ARGUMENT with its reason, and the violation names the field."""
+    """A setting that a stage cannot follow is refused when the job is created, whichever stage it is: INVALID_ARGUMENT,
+    its reason, and the field's whole path; no job is left."""
     fields, reason, field = WRONG_SETTINGS[kind]
-    error = failure(_run(mesh_client, _wav(_tone(1.0)), **fields))
-    assert isinstance(error, InvalidInput), error
-    assert error.reason == reason, error.message
-    assert error.violations[0].field.endswith(field)
+    whole_way = {name: value for name, value in fields.items() if name != "stages"}
+    before = [job.name for job in mesh_client.list_jobs()]
+    for asked in (fields, whole_way):
+        with pytest.raises(InvalidInput) as caught:
+            _run(mesh_client, _wav(_tone(1.0)), **asked)
+        assert caught.value.reason == reason, caught.value.message
+        assert caught.value.violations[0].field == field
+    assert [job.name for job in mesh_client.list_jobs()] == before
+
+
+def test_wrong_settings_of_several_stages(mesh_client: Client) -> None:
+    """Everything that is wrong is told at once, whichever stages it concerns."""
+    with pytest.raises(InvalidInput) as caught:
+        _run(
+            mesh_client,
+            _wav(_tone(1.0)),
+            mix=mixer_service_pb2.MixSettings(engine="none"),
+            mastering=master_service_pb2.MasterSettings(target_lufs=-4.0, ceiling_dbtp=3.0),
+        )
+    fields = {violation.field for violation in caught.value.violations}
+    assert fields == {"job.mix.engine", "job.mastering.target_lufs", "job.mastering.ceiling_dbtp"}
 
 
 @pytest.mark.parametrize("seconds", [6.0, 1.0])

@@ -254,6 +254,36 @@ async def test_unreadable_input_fails_the_job(mesh: Bench) -> None:
     assert not mesh.behaviour.calls
 
 
+async def test_stage_that_cannot_be_asked_refuses_nothing(mesh: Bench) -> None:
+    """A master that is away when a job is created, and again when it begins, is no reason to refuse it."""
+    mesh.behaviour.errors["plan_master"] = [Unavailable("starting")]
+    job = await mesh.client.wait((await mesh.job(18)).name)
+    assert job.state == Job.STATE_SUCCEEDED, failure(job)
+
+
+async def test_stage_that_comes_later_still_refuses_early(mesh: Bench) -> None:
+    """A master that was away when the job was created refuses its settings when it begins: no stage is called."""
+    mesh.behaviour.errors["plan_master"] = [Unavailable("starting")]
+    job = await mesh.job(19)
+    mesh.behaviour.errors["plan_master"] = [InvalidInput("too loud", field="settings.target_lufs")]
+    job = await mesh.client.wait(job.name)
+    error = failure(job)
+    assert isinstance(error, InvalidInput), job
+    assert error.violations[0].field == "job.mastering.target_lufs"
+    assert not mesh.behaviour.calls
+
+
+async def test_known_request_is_answered_without_the_stages(mesh: Bench) -> None:
+    """A request id that has its job is answered with it, whatever the stages say by then."""
+    upload = await mesh.upload(17)
+    wanted = Job(song=messages.SongInput(upload=upload.name))
+    first = await mesh.client.create_job(wanted, request_id="seventeen")
+    mesh.behaviour.errors["plan_master"] = [InvalidInput("no more", field="settings.target_lufs")]
+    assert (await mesh.client.create_job(wanted, request_id="seventeen")).name == first.name
+    mesh.behaviour.errors.clear()
+    await mesh.client.wait(first.name)
+
+
 async def test_stage_that_is_gone_for_a_moment(mesh: Bench) -> None:
     """UNAVAILABLE of a stage is tried again with the whole stream, and the job succeeds."""
     mesh.behaviour.errors["separate"] = [Unavailable("restarting")]

@@ -155,6 +155,19 @@ class Toys(
         report.after.shimmer_index = 0.1
         yield master_service_pb2.MasterResponse(report=report)
 
+    async def PlanMix(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._plan("plan_mix")
+        return mixer_service_pb2.PlanMixResponse()
+
+    async def PlanMaster(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._plan("plan_master")
+        return master_service_pb2.PlanMasterResponse()
+
+    async def _plan(self, call: str) -> None:
+        """Fails while an error stands for this call: a plan may be asked for more than once."""
+        for error in self._behaviour.errors.get(call, ()):
+            raise error
+
     def _running(self, stage: str) -> _Running:
         return _Running(self._behaviour, stage)
 

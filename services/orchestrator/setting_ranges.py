@@ -1,0 +1,65 @@
+"""Ranges that the contract gives for separation and restoration, checked before a job begins.
+
+Mixer and master judge their settings themselves (see `preflight`); separator and restorer have no such call, and a
+restorer that refuses its settings would only cost the restoration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from outboard.errors import Violation
+from outboard.v1 import job_service_pb2, restorer_service_pb2, separator_service_pb2
+from services.orchestrator.engines import PASSTHROUGH
+from services.orchestrator.progress import Stage
+
+STEM_COUNTS = (2, 4, 5, 6)
+_SEPARATION_RANGES = (("overlap", 0.0, 0.75), ("shifts", 0, 10))
+_STEP_RANGES = (("amount", 0.0, 1.0), ("diffusion_steps", 10, 200), ("guidance_scale", 1.0, 10.0))
+
+
+def check_setting_ranges(job: job_service_pb2.Job, stages: Sequence[int]) -> list[Violation]:
+    """What is out of range in the settings of the stages that a job goes through."""
+    violations = []
+    if Stage.STAGE_SEPARATE in stages:
+        violations += _check_separation(job.separation)
+    if Stage.STAGE_RESTORE in stages:
+        violations += _check_restoration(job.restoration)
+    return violations
+
+
+def _check_separation(settings: separator_service_pb2.SeparationSettings) -> list[Violation]:
+    violations = _out_of_range(settings, _SEPARATION_RANGES, "job.separation")
+    if settings.HasField("stem_count") and settings.stem_count not in STEM_COUNTS:
+        allowed = ", ".join(map(str, STEM_COUNTS))
+        text = f"stem_count is {settings.stem_count}, must be one of {allowed}"
+        violations.append(Violation("job.separation.stem_count", text))
+    return violations
+
+
+def _check_restoration(settings: restorer_service_pb2.RestorationSettings) -> list[Violation]:
+    violations = []
+    names = [step.engine for step in settings.steps]
+    for index, step in enumerate(settings.steps):
+        field = f"job.restoration.steps[{index}]"
+        violations += _out_of_range(step, _STEP_RANGES, field)
+        if not step.engine:
+            violations.append(Violation(f"{field}.engine", "a step names its engine"))
+        elif step.engine in names[:index]:
+            violations.append(Violation(f"{field}.engine", f"the engine {step.engine!r} stands in the chain twice"))
+        elif step.engine == PASSTHROUGH and len(names) > 1:
+            violations.append(Violation(f"{field}.engine", f"{PASSTHROUGH} stands alone"))
+    return violations
+
+
+def _out_of_range(
+    message: separator_service_pb2.SeparationSettings | restorer_service_pb2.RestorationStep,
+    ranges: Sequence[tuple[str, float, float]],
+    path: str,
+) -> list[Violation]:
+    violations = []
+    for name, low, high in ranges:
+        value = getattr(message, name)
+        if message.HasField(name) and not low <= value <= high:  # type: ignore[arg-type]  # a NaN is not in range either
+            violations.append(Violation(f"{path}.{name}", f"{name} is {value:g}, must be {low:g} to {high:g}"))
+    return violations
