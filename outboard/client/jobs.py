@@ -14,6 +14,7 @@ continue broken uploads, downloads and watches by themselves, and check every di
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import os
 import secrets
@@ -244,9 +245,8 @@ class Client:
     def __init__(
         self, address: str, *, tenant: str | None = None, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="outboard-client", daemon=True)
-        self._thread.start()
+        self._loop = _background_loop()
+        self._closed = False
 
         async def make() -> AsyncClient:
             return AsyncClient(address, tenant=tenant, credentials=credentials)
@@ -262,14 +262,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the channel and ends the thread."""
-        if self._loop.is_closed():
-            return
-        self._run(self._loop.shutdown_asyncgens())
-        self._run(self._client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Closes the channel."""
+        if not self._closed:
+            self._closed = True
+            self._run(self._client.close())
 
     def upload(self, source: Path | bytes, *, progress: Progress | None = None) -> messages.Upload:
         """See `AsyncClient.upload`."""
@@ -340,8 +336,17 @@ class Client:
             while (item := self._run(following())) is not end:
                 yield item
         finally:
-            if not self._loop.is_closed():  # a listing may be left half-read, and outlive its client
-                self._run(close())
+            self._run(close())  # a listing may be left half-read
+
+
+@functools.cache
+def _background_loop() -> asyncio.AbstractEventLoop:
+    """The loop of every `Client` of this process. gRPC's poller serves all loops of a process and complains of one that
+    was closed, so there is one, and it lasts.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="outboard-client", daemon=True).start()
+    return loop
 
 
 def artifact_path(name: str) -> PurePosixPath:

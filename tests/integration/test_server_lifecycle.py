@@ -25,7 +25,6 @@ from outboard.errors import InvalidInput, NotFound, PermissionDenied, Unavailabl
 from outboard.rpc.channel import aio_channel, exchange, outboard_errors
 from outboard.rpc.server import running, start
 from outboard.rpc.streaming import chunk_messages
-from outboard.rpc.sync_channel import sync_channel
 from outboard.rpc.tenant import current_tenant
 from outboard.settings import LimitSettings, ServerSettings, Settings
 from outboard.testing import child, in_process
@@ -178,24 +177,14 @@ async def test_the_tenant_comes_from_the_metadata(tenant: str | None, required: 
 
 
 async def test_channels_carry_the_tenant_and_errors_come_back_whole() -> None:
-    """Both kinds of channel name the tenant, and raise what the service raised."""
+    """A channel names its tenant, and raises what the service raised."""
     toy = Toy()
-    async with in_process(_register(toy)) as server:
-
-        def call_blocking() -> str:
-            with sync_channel(server.address, tenant="blocking") as channel, outboard_errors():
-                response = separator_service_pb2_grpc.SeparatorServiceStub(channel).ListEngines(Empty())
-                return str(response.engines[0].name)
-
-        async with aio_channel(server.address, tenant="studio") as channel:
-            assert (await _stub(channel).ListEngines(Empty())).engines[0].name == "studio"
-            assert await asyncio.to_thread(call_blocking) == "blocking"
-            toy.error = NotFound("no engine", reason="ENGINE_UNKNOWN", field="engine", metadata={"a": "b"})
-            with pytest.raises(NotFound) as caught, outboard_errors():
-                await _stub(channel).ListEngines(Empty())
-            assert (caught.value.reason, caught.value.metadata) == ("ENGINE_UNKNOWN", {"a": "b"})
-            with pytest.raises(NotFound):
-                await asyncio.to_thread(call_blocking)
+    async with in_process(_register(toy)) as server, aio_channel(server.address, tenant="studio") as channel:
+        assert (await _stub(channel).ListEngines(Empty())).engines[0].name == "studio"
+        toy.error = NotFound("no engine", reason="ENGINE_UNKNOWN", field="engine", metadata={"a": "b"})
+        with pytest.raises(NotFound) as caught, outboard_errors():
+            await _stub(channel).ListEngines(Empty())
+        assert (caught.value.reason, caught.value.metadata) == ("ENGINE_UNKNOWN", {"a": "b"})
 
 
 async def test_unary_calls_are_retried_while_a_server_is_unavailable() -> None:
