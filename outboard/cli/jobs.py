@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from outboard import errors
+from outboard import presets as sound_profiles
 from outboard.cli import output, pipeline
 from outboard.cli.pipeline import AsJson
 from outboard.v1 import job_service_pb2
@@ -40,13 +41,15 @@ def _show(job: job_service_pb2.Job, *, as_json: bool) -> None:
 def create(
     song: pipeline.Song,
     server: Server,
-    preset: Annotated[str, typer.Option(help="name of a sound profile")] = "balanced",
+    preset: pipeline.SoundProfile = sound_profiles.BASE_NAME,
     request_id: Annotated[str, typer.Option(help="the same id again returns the same job")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Uploads a song and starts a job; does not wait for it."""
+    job = pipeline.job_with_preset(preset)
+    job.display_name = song.stem[:200]
     with pipeline.connect(server) as client:
-        job = job_service_pb2.Job(display_name=song.stem[:200], song=pipeline.upload_song(client, song), preset=preset)
+        job.song.CopyFrom(pipeline.upload_song(client, song))
         _show(client.create_job(job, request_id=request_id), as_json=as_json)
 
 

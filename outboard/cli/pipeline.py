@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from outboard import errors
+from outboard import presets as sound_profiles
 from outboard.cli import output
 from outboard.cli.demo import write_demo_song
 from outboard.client import Client, failure
@@ -48,6 +49,9 @@ OutputFolder = Annotated[
     Path, typer.Option("--output", "-o", help="folder that receives the files", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, no progress")]
+SoundProfile = Annotated[
+    str, typer.Option(help="a sound profile's name (`outboard presets list`), or a .toml file of one's own")
+]
 Server = Annotated[
     str | None,
     typer.Option(help="a running server (host:port or unix:path) instead of this machine", envvar="OUTBOARD_SERVER"),
@@ -110,6 +114,20 @@ def follow(client: Client, job: job_service_pb2.Job, *, as_json: bool) -> job_se
     return job
 
 
+def job_with_preset(preset: str) -> job_service_pb2.Job:
+    """A job that has nothing yet but its sound profile: a name goes as it is, for the server to find; a file's numbers
+    go with the job, as the server has no such file.
+
+    Raises:
+        NotFound: PRESET_UNKNOWN, there is no such file.
+        InvalidInput: PRESET_INVALID, what is wrong in it.
+    """
+    if not preset.endswith(".toml"):
+        return job_service_pb2.Job(preset=preset)
+    own = sound_profiles.load(preset)
+    return job_service_pb2.Job(custom_preset=mixer_service_pb2.Preset(name=own.name[:100], values=own.values))
+
+
 def _run(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: bool) -> None:
     """Creates the job, follows it and brings its files. Interrupting the command cancels the job."""
     folder.mkdir(parents=True, exist_ok=True)  # first: a folder that cannot be is no reason to compute
@@ -136,7 +154,7 @@ def master(
     demo: Annotated[bool, typer.Option("--demo", help="a synthesised song instead of a file")] = False,
     intent: Annotated[Intent, typer.Option(help="what the master is for")] = Intent.STREAMING,
     reference: Annotated[list[Path] | None, typer.Option(help="song to follow; implies --intent reference")] = None,
-    preset: Annotated[str, typer.Option(help="name of a sound profile; `outboard presets list`")] = "balanced",
+    preset: SoundProfile = sound_profiles.BASE_NAME,
     target_lufs: Annotated[float | None, typer.Option(help="loudness to reach, LUFS")] = None,
     ceiling_dbtp: Annotated[float | None, typer.Option(help="true peak not to exceed, dBTP")] = None,
     format: Annotated[Format, typer.Option(help="kind of file")] = Format.WAV,
@@ -170,14 +188,12 @@ def master(
     )
     source = write_demo_song(folder) if song is None else song
     existing(source, "song")
+    job = job_with_preset(preset)
+    job.display_name = source.stem[:200]
+    job.mastering.CopyFrom(settings)
     with connect(server) as client:
-        job = job_service_pb2.Job(
-            display_name=source.stem[:200],
-            song=upload_song(client, source),
-            references=[upload_song(client, file, "reference").upload for file in reference or ()],
-            preset=preset,
-            mastering=settings,
-        )
+        job.song.CopyFrom(upload_song(client, source))
+        job.references.extend(upload_song(client, file, "reference").upload for file in reference or ())
         _run(client, job, folder, as_json=as_json)
 
 
@@ -224,7 +240,7 @@ def mix(
     role: Annotated[
         list[str] | None, typer.Option(help="FILE=ROLE, for instance bd.wav=kick", show_default=False)
     ] = None,
-    preset: Annotated[str, typer.Option(help="name of a sound profile; `outboard presets list`")] = "balanced",
+    preset: SoundProfile = sound_profiles.BASE_NAME,
     bypass: Annotated[bool, typer.Option("--bypass", help="sum the stems as they are")] = False,
     server: Server = None,
     as_json: AsJson = False,
@@ -236,18 +252,12 @@ def mix(
         raise errors.InvalidInput("two stems have one name", field="stems")
     for path in stems:
         existing(path, "stems")
+    job = job_with_preset(preset)
+    job.display_name = "mix"
+    job.stages.append(job_service_pb2.STAGE_MIX)
+    job.mix.CopyFrom(mixer_service_pb2.MixSettings(bypass_all=bypass))
     with connect(server) as client:
-        inputs = [
-            job_service_pb2.StemInput(
-                name=path.stem, upload=client.upload(path).name, role=roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED)
-            )
-            for path in stems
-        ]
-        job = job_service_pb2.Job(
-            display_name="mix",
-            stems=job_service_pb2.StemsInput(stems=inputs),
-            stages=[job_service_pb2.STAGE_MIX],
-            preset=preset,
-            mix=mixer_service_pb2.MixSettings(bypass_all=bypass),
-        )
+        for path in stems:
+            wanted = roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED)
+            job.stems.stems.add(name=path.stem, upload=client.upload(path).name, role=wanted)
         _run(client, job, folder, as_json=as_json)

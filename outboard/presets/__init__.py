@@ -24,9 +24,10 @@ from typing import Any
 from outboard.errors import InvalidInput, NotFound, Violation
 from outboard.presets.keys import KEYS, Key
 
-__all__ = ["KEYS", "Key", "Preset", "load", "names", "nearest", "with_values"]
+__all__ = ["BASE_NAME", "KEYS", "Key", "Preset", "load", "names", "nearest", "with_values"]
 
 BASE_NAME = "balanced"
+"""The profile that every other one differs from."""
 _FOLDER = Path(__file__).parent
 _MAX_FILE_BYTES = 64 * 1024
 
@@ -93,17 +94,23 @@ def load(name_or_path: str) -> Preset:
     return Preset(chain[0].stem, {key: values[key] for key in KEYS}, layers[0].description)
 
 
-def with_values(name: str, values: Mapping[str, float]) -> Preset:
-    """A profile from numbers that came over the wire: checked, and completed from the base where keys are missing.
+def with_values(name: str, values: Mapping[str, float], base: str = BASE_NAME) -> Preset:
+    """A profile from numbers that came over the wire: checked, and completed where keys are missing.
+
+    Args:
+        name: of the profile, for reports; empty: the base's.
+        values: numbers by key.
+        base: the profile that comes with Outboard from which the missing keys are taken.
 
     Raises:
-        InvalidInput: PRESET_INVALID: an unknown key or a value out of range.
+        InvalidInput: PRESET_INVALID: an unknown key (the nearest is suggested) or a value out of range (which is told).
+        NotFound: PRESET_UNKNOWN: no profile is called like the base.
     """
-    violations = [v for key, value in values.items() if (v := _violation(key, value)) is not None]
+    violations = [v for key in sorted(values) if (v := _violation(key, values[key])) is not None]
     if violations:
         raise InvalidInput(violations[0].description, reason="PRESET_INVALID", violations=violations)
-    base = load(BASE_NAME).values
-    return Preset(name or BASE_NAME, {key: float(values.get(key, base[key])) for key in KEYS})
+    below = load(base)
+    return Preset(name or below.name, {key: float(values.get(key, below[key])) for key in KEYS})
 
 
 def _locate(name_or_path: str, beside: Path | None) -> Path:

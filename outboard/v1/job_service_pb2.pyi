@@ -156,6 +156,7 @@ class Job(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    CUSTOM_PRESET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "jobs/{job}"."""
     display_name: _builtins.str
@@ -163,7 +164,7 @@ class Job(_message.Message):
     state: Global___Job.State.ValueType
     """Where it is."""
     preset: _builtins.str
-    """Sound profile: its name in the request; resolved to numbers once, when the job is created."""
+    """Sound profile by name, none: "balanced"; resolved to numbers once, when the job is created."""
     keep_intermediates: _builtins.bool
     """Keep intermediates beyond their time-to-live."""
     priority: _builtins.int
@@ -240,6 +241,10 @@ class Job(_message.Message):
     def report(self) -> Global___JobReport:
         """What was measured and done; set on success."""
 
+    @_builtins.property
+    def custom_preset(self) -> _mixer_service_pb2.Preset:
+        """Numbers of a sound profile of one's own, over those of the profile that `preset` names; its name is for reports."""
+
     def __init__(
         self,
         *,
@@ -267,10 +272,11 @@ class Job(_message.Message):
         error: _status_pb2.Status | None = ...,
         report: Global___JobReport | None = ...,
         priority: _builtins.int = ...,
+        custom_preset: _mixer_service_pb2.Preset | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "input", b"input", "mastering", b"mastering", "mix", b"mix", "report", b"report", "resolved_preset", b"resolved_preset", "restoration", b"restoration", "separation", b"separation", "song", b"song", "stems", b"stems", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "create_time", b"create_time", "custom_preset", b"custom_preset", "end_time", b"end_time", "error", b"error", "input", b"input", "mastering", b"mastering", "mix", b"mix", "report", b"report", "resolved_preset", b"resolved_preset", "restoration", b"restoration", "separation", b"separation", "song", b"song", "stems", b"stems", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "artifacts", b"artifacts", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "input", b"input", "keep_intermediates", b"keep_intermediates", "mastering", b"mastering", "mix", b"mix", "name", b"name", "preset", b"preset", "priority", b"priority", "progress", b"progress", "references", b"references", "report", b"report", "resolved_preset", b"resolved_preset", "restoration", b"restoration", "separation", b"separation", "song", b"song", "stages", b"stages", "state", b"state", "stems", b"stems", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "artifacts", b"artifacts", "create_time", b"create_time", "custom_preset", b"custom_preset", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "input", b"input", "keep_intermediates", b"keep_intermediates", "mastering", b"mastering", "mix", b"mix", "name", b"name", "preset", b"preset", "priority", b"priority", "progress", b"progress", "references", b"references", "report", b"report", "resolved_preset", b"resolved_preset", "restoration", b"restoration", "separation", b"separation", "song", b"song", "stages", b"stages", "state", b"state", "stems", b"stems", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["song", "stems", "album"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

@@ -60,7 +60,7 @@ class Jobs:
         known = await in_thread(self._database.job_of_request, tenant, request.request_id)
         if known:
             return await self._known(known, fingerprint)
-        job.resolved_preset.CopyFrom(resolve_preset(job.preset))
+        job.resolved_preset.CopyFrom(resolve_preset(job.preset, job.custom_preset))
         await self._preflight.check(job)
         now = time.time()
         row = JobRow(

@@ -1,23 +1,47 @@
-"""Sound profiles by name, resolved to numbers when a job is created."""
+"""Sound profiles, by name or of one's own, resolved to numbers when a job is created."""
 
 from __future__ import annotations
 
 from outboard import presets
-from outboard.errors import InvalidInput
+from outboard.errors import InvalidInput, Violation
 from outboard.v1 import mixer_service_pb2
 
-_DEFAULT = "balanced"
+_LONGEST_NAME = 100
+_LONGEST_KEY = 200
 
 
-def resolve_preset(name: str) -> mixer_service_pb2.Preset:
-    """The numbers of a profile that comes with Outboard; the default one where the name is empty.
+def resolve_preset(name: str, custom: mixer_service_pb2.Preset) -> mixer_service_pb2.Preset:
+    """The numbers of a profile that comes with Outboard (none: the base), with those of one's own over them.
 
     Raises:
-        InvalidInput: PRESET_UNKNOWN. Paths are no names: a client must not make the server read its files.
+        InvalidInput: PRESET_UNKNOWN: no profile of that name; the nearest is suggested. Paths are no names: a client
+            must not make the server read its files. PRESET_INVALID: a key that there is not (the nearest is suggested)
+            or a number out of range (the range is told), with the key in the violation's field.
     """
     known = presets.names()
     if name and name not in known:
-        message = f"there is no preset {name[:100]!r}{presets.nearest(name[:100], known)}: there are {', '.join(known)}"
+        short = name[:_LONGEST_NAME]
+        message = f"there is no preset {short!r}{presets.nearest(short, known)}: there are {', '.join(known)}"
         raise InvalidInput(message, reason="PRESET_UNKNOWN", field="job.preset")
-    preset = presets.load(name or _DEFAULT)
+    _check_size(custom)
+    try:
+        preset = presets.with_values(custom.name, custom.values, base=name or presets.BASE_NAME)
+    except InvalidInput as error:
+        error.violations = tuple(
+            Violation(f"job.custom_preset.values[{entry.field}]", entry.description) for entry in error.violations
+        )
+        raise
     return mixer_service_pb2.Preset(name=preset.name, values=preset.values)
+
+
+def _check_size(custom: mixer_service_pb2.Preset) -> None:
+    """Refuses what no preset file looks like, before anything is compared with it."""
+    if len(custom.name) > _LONGEST_NAME or not custom.name.isprintable():
+        message = f"a preset's name has at most {_LONGEST_NAME} printable characters"
+        raise InvalidInput(message, reason="PRESET_INVALID", field="job.custom_preset.name")
+    if len(custom.values) > 2 * len(presets.KEYS):
+        message = f"a preset sets at most {len(presets.KEYS)} numbers, not {len(custom.values)}"
+        raise InvalidInput(message, reason="PRESET_INVALID", field="job.custom_preset.values")
+    if any(len(key) > _LONGEST_KEY for key in custom.values):
+        message = f"a preset's key has at most {_LONGEST_KEY} characters"
+        raise InvalidInput(message, reason="PRESET_INVALID", field="job.custom_preset.values")

@@ -251,6 +251,25 @@ def test_models_and_presets(entered: Outboard, folder: Path) -> None:
     assert "mix.vocals.presence_db" in error["message"]
 
 
+def test_preset_file_travels_with_a_job(entered: Outboard, folder: Path, server: tuple[str, str]) -> None:
+    """`--preset ./mine.toml` works on a server that has no such file: it resolves the file's numbers, over those that
+    the file extends; what is wrong in one is told before anything is sent."""
+    (folder / "parent.toml").write_text('extends = "acoustic"\n[master]\ncorrection = 0.1\n')
+    (folder / "mine.toml").write_text('extends = "parent.toml"\n[mix.vocals]\npresence_db = 1.25\n')
+    job = entered("jobs", "create", "song.wav", "--preset", "./mine.toml", "--json", *server).document
+    resolved = job["resolved_preset"]
+    assert resolved["name"] == "mine"
+    acoustic = entered("presets", "show", "acoustic", "--json").document["values"]
+    assert resolved["values"] == acoustic | {"master.correction": 0.1, "mix.vocals.presence_db": 1.25}
+    entered("jobs", "cancel", job["name"], "--json", *server)
+    (folder / "wrong.toml").write_text("[mix]\nmud_cut = 1.0\n")
+    error = entered("master", "song.wav", "--preset", "wrong.toml", "--json", *server, code=2).document["error"]
+    assert error["reason"] == "PRESET_INVALID"
+    assert "'mix.mud_cut'; did you mean 'mix.mud_cut_db'?" in error["message"]
+    error = entered("mix", "song.wav", "--preset", "none.toml", "--json", *server, code=3).document["error"]
+    assert error["reason"] == "PRESET_UNKNOWN"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
