@@ -1,0 +1,84 @@
+"""A repository of toy models in Triton's layout, with every fault that a model can have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from outboard.models.triton_server import INSTALLATION
+
+FRAMES = 1000
+BATCH = 4
+QUEUE = 8
+# The first sample of a window tells the toy what to do.
+CRASH, FAIL, SLEEP = -999.0, -998.0, -997.0
+SLEEP_SECONDS = 0.4
+
+needs_triton = pytest.mark.skipif(not INSTALLATION.is_dir(), reason="no Triton server here: `make triton` installs it")
+
+# NumPy arrays cross in and out as DLPack capsules, as in the real model: this build spoils NumPy 2 arrays otherwise.
+_MODEL = f"""
+import os
+import time
+
+import numpy as np
+import triton_python_backend_utils as triton
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request):
+        mix = np.from_dlpack(triton.get_input_tensor_by_name(request, "mix"))
+        order = mix.flat[0]
+        if order == {CRASH} and not os.path.exists(os.environ["TOY_MERCY"]):
+            os._exit(3)
+        if order == {FAIL}:
+            raise ValueError("this toy is broken")
+        if order == {SLEEP}:
+            time.sleep({SLEEP_SECONDS})
+        stems = np.stack([mix * stem for stem in range(1, 5)], axis=1)
+        return triton.InferenceResponse([triton.Tensor.from_dlpack("stems", stems)])
+"""
+_BROKEN = "raise RuntimeError('the weights of this toy are gone')\n"
+
+
+def _configuration(name: str, outputs: str) -> str:
+    return f"""
+name: "{name}"
+backend: "python"
+max_batch_size: {BATCH}
+input [{{ name: "mix" data_type: TYPE_FP32 dims: [2, {FRAMES}] }}]
+output [{{ name: "stems" data_type: TYPE_FP32 dims: [{outputs}] }}]
+instance_group [{{ kind: KIND_CPU count: 1 }}]
+dynamic_batching {{
+  preferred_batch_size: [{BATCH}]
+  max_queue_delay_microseconds: 1000
+  default_queue_policy {{ max_queue_size: {QUEUE} }}
+}}
+"""
+
+
+def write_repository(folder: Path) -> Path:
+    """Models ``toy`` (stems are 1 to 4 times the mix), ``misshapen`` (two stems declared) and ``broken``."""
+    for name, outputs, code in (
+        ("toy", f"4, 2, {FRAMES}", _MODEL),
+        ("misshapen", f"2, 2, {FRAMES}", _MODEL),
+        ("broken", f"4, 2, {FRAMES}", _BROKEN),
+    ):
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "1" / "model.py").write_text(code)
+        (folder / name / "config.pbtxt").write_text(_configuration(name, outputs))
+    return folder
+
+
+def window(order: float | None = None, seed: int = 0) -> NDArray[np.float32]:
+    """One batch of noise of shape (1, 2, FRAMES), or one that carries an order."""
+    made = np.random.default_rng(seed).standard_normal((1, 2, FRAMES)).astype(np.float32)
+    if order is not None:
+        made[0, 0, 0] = order
+    return made
