@@ -93,6 +93,10 @@ class StoreSettings(_EnvironmentSettings):
     """Time-to-live of stems and mixes that nobody asked to keep."""
     maximum_bytes: int = Field(default=50 * 1024**3, gt=0)
     """Size above which the least recently used intermediates go."""
+    job_days: float = Field(default=30.0, gt=0)
+    """Time after its end for which a job is listed and its artifacts can be found."""
+    maximum_jobs: int = Field(default=10_000, ge=1)
+    """Number of ended jobs, of all tenants together, above which the oldest go."""
 
 
 class SpoolSettings(_EnvironmentSettings):

@@ -216,6 +216,33 @@ class JobDatabase:
             used = set(connection.scalars(sa.select(_USES.c.prefix).where(_USES.c.prefix.in_(prefixes))))
         return sorted(prefixes - used)
 
+    def specifications(
+        self, *, states: Collection[int] = (), ended_before: float | None = None, beyond: int = 0
+    ) -> Iterator[tuple[str, bytes]]:
+        """Id and specification of the jobs of all tenants, the last ended first.
+
+        Args:
+            states: only jobs in one of these; none: all.
+            ended_before: only jobs that ended before this moment.
+            beyond: leaves out so many.
+        """
+        query = sa.select(_JOBS.c.id, _JOBS.c.specification)
+        if states:
+            query = query.where(_JOBS.c.state.in_(list(states)))
+        if ended_before is not None:
+            query = query.where(_JOBS.c.end_time < ended_before)
+        query = query.order_by(_JOBS.c.end_time.desc(), _JOBS.c.id).offset(beyond)
+        with self._begin() as connection:
+            for row in connection.execute(query):
+                yield row.id, row.specification
+
+    def drop_strays(self) -> None:
+        """Forgets references and artifacts of jobs that are gone (a step of a deleted job may note one more)."""
+        known = sa.select(_JOBS.c.id)
+        with self._begin() as connection:
+            connection.execute(_USES.delete().where(_USES.c.job.not_in(known)))
+            connection.execute(_ARTIFACTS.delete().where(_ARTIFACTS.c.job.not_in(known)))
+
     # What jobs refer to
 
     def use(self, job_id: str, prefix: str) -> None:

@@ -1,6 +1,6 @@
-"""Keeps the store from filling: old and least recently used results go.
+"""Keeps the store from filling: old jobs go, and old and least recently used results.
 
-Those of running jobs stay, and those of jobs that asked to keep theirs.
+Running jobs and their results stay, and those of jobs that asked to keep theirs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from outboard.storage import FolderStore
 from outboard.v1 import job_service_pb2
 from services.orchestrator.database import JobDatabase
 from services.orchestrator.progress import ENDED
+from services.orchestrator.removal import Remover
 from services.orchestrator.threads import in_thread
 from services.orchestrator.uploads import Uploads
 
@@ -30,10 +31,13 @@ _log = logging.getLogger(__name__)
 class Housekeeper:
     """Evicts on a timer, and at once when a disk is full."""
 
-    def __init__(self, store: FolderStore, database: JobDatabase, uploads: Uploads, settings: StoreSettings) -> None:
+    def __init__(
+        self, store: FolderStore, database: JobDatabase, uploads: Uploads, remover: Remover, settings: StoreSettings
+    ) -> None:
         self._store = store
         self._database = database
         self._uploads = uploads
+        self._remover = remover
         self._settings = settings
 
     async def run(self) -> None:
@@ -47,7 +51,8 @@ class Housekeeper:
             await asyncio.sleep(_PERIOD_SECONDS)
 
     def sweep(self) -> Sequence[str]:
-        """Removes what its time-to-live or the size cap says. Blocks."""
+        """Removes what its time-to-live, the number of jobs or the size cap says; returns the evicted keys. Blocks."""
+        self._prune()
         idle_seconds = self._settings.intermediate_days * _DAY_SECONDS
         self._uploads.forget(time.time() - idle_seconds)
         removed = self._store.evict(
@@ -56,6 +61,17 @@ class Housekeeper:
         if removed:
             _log.info("evicted", extra={"objects": len(removed)})
         return removed
+
+    def _prune(self) -> None:
+        """Removes jobs that ended long ago, and the oldest of too many."""
+        moment = time.time() - self._settings.job_days * _DAY_SECONDS
+        old = self._database.specifications(states=ENDED, ended_before=moment)
+        surplus = self._database.specifications(states=ENDED, beyond=self._settings.maximum_jobs)
+        expired = {job_id for job_id, specification in (*old, *surplus) if not _keeps(specification)}
+        self._remover.remove(sorted(expired))
+        self._remover.remove_strays(moment)
+        if expired:
+            _log.info("pruned", extra={"jobs": len(expired)})
 
     def make_room(self) -> None:
         """Halves what may be evicted, for a job that found the disk full. Blocks."""
@@ -68,8 +84,8 @@ class Housekeeper:
 
     def _keepers(self) -> set[str]:
         """Jobs that asked to keep their intermediates."""
-        return {
-            row.id
-            for row in self._database.unfinished(())
-            if job_service_pb2.Job.FromString(row.specification).keep_intermediates
-        }
+        return {job_id for job_id, specification in self._database.specifications() if _keeps(specification)}
+
+
+def _keeps(specification: bytes) -> bool:
+    return job_service_pb2.Job.FromString(specification).keep_intermediates

@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
@@ -16,11 +16,10 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from outboard.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, Violation
 from outboard.v1 import job_service_pb2
 from services.orchestrator.database import ArtifactRow, JobDatabase, JobRow
-from services.orchestrator.job_context import Workshop
 from services.orchestrator.preflight import Preflight
 from services.orchestrator.presets import resolve_preset
 from services.orchestrator.progress import ENDED, State, initial_progress
-from services.orchestrator.results import remove as remove_result
+from services.orchestrator.removal import Remover
 from services.orchestrator.specification import checked, upload_names
 from services.orchestrator.threads import in_thread
 from services.orchestrator.uploads import Uploads
@@ -39,11 +38,13 @@ _FIRST_PRIORITY = 101  # DBOS serves small numbers first, from 1
 class Jobs:
     """Everything that JobService does with jobs."""
 
-    def __init__(self, workshop: Workshop, uploads: Uploads, preflight: Preflight, pipeline: Pipeline) -> None:
-        self._workshop = workshop
-        self._database: JobDatabase = workshop.database
+    def __init__(
+        self, database: JobDatabase, uploads: Uploads, preflight: Preflight, remover: Remover, pipeline: Pipeline
+    ) -> None:
+        self._database = database
         self._uploads = uploads
         self._preflight = preflight
+        self._remover = remover
         self._pipeline = pipeline
 
     async def create(self, tenant: str, request: job_service_pb2.CreateJobRequest) -> job_service_pb2.Job:
@@ -136,9 +137,7 @@ class Jobs:
         row = await self._row(tenant, name)
         if row.state not in ENDED:
             raise FailedPrecondition("the job has not ended: cancel it first", reason="JOB_STATE")
-        unused = await in_thread(self._database.delete_job, row.id)
-        await in_thread(self._remove, unused)
-        await DBOS.delete_workflow_async(row.id)
+        await in_thread(self._remover.remove, [row.id])
 
     async def watch(self, tenant: str, name: str) -> AsyncIterator[job_service_pb2.Job]:
         """The job at once, then after changes at most twice a second, and last when it has ended, with everything."""
@@ -208,11 +207,6 @@ class Jobs:
     async def _message(self, row: JobRow) -> job_service_pb2.Job:
         artifacts = await in_thread(self._database.artifacts, [row.id])
         return to_message(row, artifacts[row.id], report=True)
-
-    def _remove(self, unused: Iterable[str]) -> None:
-        for name in unused:
-            self._workshop.store.delete(name)  # an input is an object, a result is a prefix
-            remove_result(self._workshop.store, name)
 
 
 def to_message(row: JobRow, artifacts: Sequence[ArtifactRow], *, report: bool) -> job_service_pb2.Job:

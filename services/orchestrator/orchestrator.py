@@ -23,6 +23,7 @@ from services.orchestrator.job_context import Workshop
 from services.orchestrator.jobs import QUEUE, Jobs
 from services.orchestrator.peers import Peers, connect
 from services.orchestrator.preflight import Preflight
+from services.orchestrator.removal import Remover
 from services.orchestrator.servicer import JobServicer
 from services.orchestrator.steps import Steps
 from services.orchestrator.threads import in_thread
@@ -40,12 +41,14 @@ class Orchestrator:
         self._settings = settings
         self._store = store
         self.uploads = Uploads(store, database)
-        self.housekeeper = Housekeeper(store, database, self.uploads, settings.store)
+        remover = Remover(store, database)
+        self.housekeeper = Housekeeper(store, database, self.uploads, remover, settings.store)
         workshop = Workshop(store, database, self.housekeeper.make_room)
         steps = Steps(workshop, peers, settings.spool.directory)
         extras = Extras(workshop, settings.spool.directory)
         preflight = Preflight(peers)
-        self.jobs = Jobs(workshop, self.uploads, preflight, Pipeline(steps, extras, Finish(workshop, preflight)))
+        pipeline = Pipeline(steps, extras, Finish(workshop, preflight))
+        self.jobs = Jobs(database, self.uploads, preflight, remover, pipeline)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds JobService to a server."""
