@@ -263,6 +263,7 @@ class MasterSettings(_message.Message):
     DELIVERABLES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
+    NEAREST_REFERENCE_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """Engine name; empty for the intent's best. "passthrough": nothing but delivery."""
     intent: Global___MasterIntent.ValueType
@@ -277,6 +278,8 @@ class MasterSettings(_message.Message):
     """Seed of dither. Unset: 0."""
     profile: _builtins.str
     """Platform profile's name, for reports; its numbers are in the fields above."""
+    nearest_reference: _builtins.bool
+    """Reference intent: follow only the reference that sounds nearest to the mix, instead of the average of all."""
     @_builtins.property
     def deliverables(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliverableSpec]:
         """Files to render. None: one 24-bit 48 kHz wav named "master"."""
@@ -292,10 +295,11 @@ class MasterSettings(_message.Message):
         deliverables: _abc.Iterable[Global___DeliverableSpec] | None = ...,
         seed: _builtins.int | None = ...,
         profile: _builtins.str = ...,
+        nearest_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ceiling_dbtp", b"_ceiling_dbtp", "_intensity", b"_intensity", "_seed", b"_seed", "_target_lufs", b"_target_lufs", "ceiling_dbtp", b"ceiling_dbtp", "intensity", b"intensity", "seed", b"seed", "target_lufs", b"target_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ceiling_dbtp", b"_ceiling_dbtp", "_intensity", b"_intensity", "_seed", b"_seed", "_target_lufs", b"_target_lufs", "ceiling_dbtp", b"ceiling_dbtp", "deliverables", b"deliverables", "engine", b"engine", "intensity", b"intensity", "intent", b"intent", "profile", b"profile", "seed", b"seed", "target_lufs", b"target_lufs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ceiling_dbtp", b"_ceiling_dbtp", "_intensity", b"_intensity", "_seed", b"_seed", "_target_lufs", b"_target_lufs", "ceiling_dbtp", b"ceiling_dbtp", "deliverables", b"deliverables", "engine", b"engine", "intensity", b"intensity", "intent", b"intent", "nearest_reference", b"nearest_reference", "profile", b"profile", "seed", b"seed", "target_lufs", b"target_lufs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ceiling_dbtp: _TypeAlias = _typing.Literal["ceiling_dbtp"]  # noqa: Y015
     _WhichOneofArgType__ceiling_dbtp: _TypeAlias = _typing.Literal["_ceiling_dbtp", b"_ceiling_dbtp"]  # noqa: Y015
@@ -371,6 +375,7 @@ class MasterPlan(_message.Message):
     DELIVERABLES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    MATCH_FIELD_NUMBER: _builtins.int
     intent: Global___MasterIntent.ValueType
     """The intent it serves."""
     engine: _builtins.str
@@ -403,6 +408,10 @@ class MasterPlan(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why things are as they are, a sentence each."""
 
+    @_builtins.property
+    def match(self) -> Global___ReferenceMatch:
+        """Reference intent: the match to the references. Without bands it is decided when the plan is rendered."""
+
     def __init__(
         self,
         *,
@@ -417,16 +426,208 @@ class MasterPlan(_message.Message):
         deliverables: _abc.Iterable[Global___DeliverableSpec] | None = ...,
         seed: _builtins.int = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        match: Global___ReferenceMatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_lufs", b"_target_lufs", "guard_rails", b"guard_rails", "limiter", b"limiter", "target_lufs", b"target_lufs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_lufs", b"_target_lufs", "guard_rails", b"guard_rails", "limiter", b"limiter", "match", b"match", "target_lufs", b"target_lufs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_lufs", b"_target_lufs", "ceiling_dbtp", b"ceiling_dbtp", "chain", b"chain", "deliverables", b"deliverables", "drive_db", b"drive_db", "engine", b"engine", "guard_rails", b"guard_rails", "intent", b"intent", "limiter", b"limiter", "notes", b"notes", "seed", b"seed", "target_lufs", b"target_lufs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_lufs", b"_target_lufs", "ceiling_dbtp", b"ceiling_dbtp", "chain", b"chain", "deliverables", b"deliverables", "drive_db", b"drive_db", "engine", b"engine", "guard_rails", b"guard_rails", "intent", b"intent", "limiter", b"limiter", "match", b"match", "notes", b"notes", "seed", b"seed", "target_lufs", b"target_lufs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__target_lufs: _TypeAlias = _typing.Literal["target_lufs"]  # noqa: Y015
     _WhichOneofArgType__target_lufs: _TypeAlias = _typing.Literal["_target_lufs", b"_target_lufs"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__target_lufs) -> _WhichOneofReturnType__target_lufs | None: ...
 
 Global___MasterPlan: _TypeAlias = MasterPlan  # noqa: Y015
+
+@_typing.final
+class ReferenceMatch(_message.Message):
+    """All numbers of a match to reference songs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTENSITY_FIELD_NUMBER: _builtins.int
+    NEAREST_FIELD_NUMBER: _builtins.int
+    BANDS_FIELD_NUMBER: _builtins.int
+    DYNAMICS_FIELD_NUMBER: _builtins.int
+    REFERENCES_FIELD_NUMBER: _builtins.int
+    intensity: _builtins.float
+    """How much of every difference is taken back, 0 to 100."""
+    nearest: _builtins.bool
+    """Follow only the reference that sounds nearest to the mix."""
+    @_builtins.property
+    def bands(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchBand]:
+        """Equalisation by thirds of an octave, rising."""
+
+    @_builtins.property
+    def dynamics(self) -> _containers.RepeatedCompositeFieldContainer[Global___DynamicsBand]:
+        """Dynamics by band, from low to high."""
+
+    @_builtins.property
+    def references(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeardReference]:
+        """What was heard of each reference."""
+
+    def __init__(
+        self,
+        *,
+        intensity: _builtins.float | None = ...,
+        nearest: _builtins.bool = ...,
+        bands: _abc.Iterable[Global___MatchBand] | None = ...,
+        dynamics: _abc.Iterable[Global___DynamicsBand] | None = ...,
+        references: _abc.Iterable[Global___HeardReference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_intensity", b"_intensity", "intensity", b"intensity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_intensity", b"_intensity", "bands", b"bands", "dynamics", b"dynamics", "intensity", b"intensity", "nearest", b"nearest", "references", b"references"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__intensity: _TypeAlias = _typing.Literal["intensity"]  # noqa: Y015
+    _WhichOneofArgType__intensity: _TypeAlias = _typing.Literal["_intensity", b"_intensity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__intensity) -> _WhichOneofReturnType__intensity | None: ...
+
+Global___ReferenceMatch: _TypeAlias = ReferenceMatch  # noqa: Y015
+
+@_typing.final
+class MatchBand(_message.Message):
+    """A third of an octave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FREQUENCY_HERTZ_FIELD_NUMBER: _builtins.int
+    MID_GAIN_DB_FIELD_NUMBER: _builtins.int
+    SIDE_GAIN_DB_FIELD_NUMBER: _builtins.int
+    BEFORE_DB_FIELD_NUMBER: _builtins.int
+    TARGET_DB_FIELD_NUMBER: _builtins.int
+    AFTER_DB_FIELD_NUMBER: _builtins.int
+    frequency_hertz: _builtins.float
+    """Centre in hertz."""
+    mid_gain_db: _builtins.float
+    """Gain of the mid signal in dB."""
+    side_gain_db: _builtins.float
+    """Gain of the side signal in dB."""
+    before_db: _builtins.float
+    """Level of the mix's mid relative to its loudness, in dB."""
+    target_db: _builtins.float
+    """The same of the references."""
+    after_db: _builtins.float
+    """The same of the matched mix, predicted."""
+    def __init__(
+        self,
+        *,
+        frequency_hertz: _builtins.float = ...,
+        mid_gain_db: _builtins.float = ...,
+        side_gain_db: _builtins.float = ...,
+        before_db: _builtins.float = ...,
+        target_db: _builtins.float = ...,
+        after_db: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_db", b"after_db", "before_db", b"before_db", "frequency_hertz", b"frequency_hertz", "mid_gain_db", b"mid_gain_db", "side_gain_db", b"side_gain_db", "target_db", b"target_db"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchBand: _TypeAlias = MatchBand  # noqa: Y015
+
+@_typing.final
+class DynamicsBand(_message.Message):
+    """A band whose gain follows its level."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_HERTZ_FIELD_NUMBER: _builtins.int
+    HIGH_HERTZ_FIELD_NUMBER: _builtins.int
+    MEAN_DB_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    low_hertz: _builtins.float
+    """Lower edge in hertz."""
+    high_hertz: _builtins.float
+    """Upper edge in hertz."""
+    mean_db: _builtins.float
+    """Mean power of the band in the mix, in dBFS."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___LevelPoint]:
+        """Gain over level, by rising level; none: no gain."""
+
+    def __init__(
+        self,
+        *,
+        low_hertz: _builtins.float = ...,
+        high_hertz: _builtins.float = ...,
+        mean_db: _builtins.float = ...,
+        points: _abc.Iterable[Global___LevelPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_hertz", b"high_hertz", "low_hertz", b"low_hertz", "mean_db", b"mean_db", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DynamicsBand: _TypeAlias = DynamicsBand  # noqa: Y015
+
+@_typing.final
+class LevelPoint(_message.Message):
+    """A point of a level curve."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_DB_FIELD_NUMBER: _builtins.int
+    GAIN_DB_FIELD_NUMBER: _builtins.int
+    level_db: _builtins.float
+    """Level relative to the band's mean power, in dB."""
+    gain_db: _builtins.float
+    """Gain there, in dB."""
+    def __init__(
+        self,
+        *,
+        level_db: _builtins.float = ...,
+        gain_db: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gain_db", b"gain_db", "level_db", b"level_db"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LevelPoint: _TypeAlias = LevelPoint  # noqa: Y015
+
+@_typing.final
+class HeardReference(_message.Message):
+    """A reference song as it was heard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INTEGRATED_LUFS_FIELD_NUMBER: _builtins.int
+    DISTANCE_FIELD_NUMBER: _builtins.int
+    FOLLOWED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name in the call."""
+    integrated_lufs: _builtins.float
+    """Its loudness in LUFS."""
+    distance: _builtins.float
+    """Distance of sound to the mix: 0 the same, about 1 where all differs by a plainly heard step."""
+    followed: _builtins.bool
+    """Whether it was followed."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        integrated_lufs: _builtins.float | None = ...,
+        distance: _builtins.float | None = ...,
+        followed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_integrated_lufs", b"_integrated_lufs", "distance", b"distance", "integrated_lufs", b"integrated_lufs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_integrated_lufs", b"_integrated_lufs", "distance", b"distance", "followed", b"followed", "integrated_lufs", b"integrated_lufs", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__distance: _TypeAlias = _typing.Literal["distance"]  # noqa: Y015
+    _WhichOneofArgType__distance: _TypeAlias = _typing.Literal["_distance", b"_distance"]  # noqa: Y015
+    _WhichOneofReturnType__integrated_lufs: _TypeAlias = _typing.Literal["integrated_lufs"]  # noqa: Y015
+    _WhichOneofArgType__integrated_lufs: _TypeAlias = _typing.Literal["_integrated_lufs", b"_integrated_lufs"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__distance) -> _WhichOneofReturnType__distance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__integrated_lufs) -> _WhichOneofReturnType__integrated_lufs | None: ...
+
+Global___HeardReference: _TypeAlias = HeardReference  # noqa: Y015
 
 @_typing.final
 class Limiter(_message.Message):
@@ -439,6 +640,9 @@ class Limiter(_message.Message):
     SLOW_RELEASE_MS_FIELD_NUMBER: _builtins.int
     HOLD_MS_FIELD_NUMBER: _builtins.int
     STEREO_LINK_FIELD_NUMBER: _builtins.int
+    TRANSIENT_MS_FIELD_NUMBER: _builtins.int
+    TRANSIENT_DB_FIELD_NUMBER: _builtins.int
+    DIP_MS_FIELD_NUMBER: _builtins.int
     lookahead_ms: _builtins.float
     """Look-ahead in milliseconds, compensated."""
     release_ms: _builtins.float
@@ -446,9 +650,15 @@ class Limiter(_message.Message):
     slow_release_ms: _builtins.float
     """Slow release in milliseconds, for long reductions."""
     hold_ms: _builtins.float
-    """Time that a reduction is held in milliseconds."""
+    """Longest gap between two peaks over which a reduction is held, in milliseconds."""
     stereo_link: _builtins.float
     """How far both channels share one gain, 0 to 1."""
+    transient_ms: _builtins.float
+    """A need for reduction that lasts less than this many milliseconds is a transient: it is dipped away, without release. Unset: 40."""
+    transient_db: _builtins.float
+    """Furthest reduction of a transient, in dB. Unset: 6."""
+    dip_ms: _builtins.float
+    """Length of its dip in milliseconds. Unset: 1."""
     def __init__(
         self,
         *,
@@ -457,12 +667,26 @@ class Limiter(_message.Message):
         slow_release_ms: _builtins.float = ...,
         hold_ms: _builtins.float = ...,
         stereo_link: _builtins.float = ...,
+        transient_ms: _builtins.float | None = ...,
+        transient_db: _builtins.float | None = ...,
+        dip_ms: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dip_ms", b"_dip_ms", "_transient_db", b"_transient_db", "_transient_ms", b"_transient_ms", "dip_ms", b"dip_ms", "transient_db", b"transient_db", "transient_ms", b"transient_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold_ms", b"hold_ms", "lookahead_ms", b"lookahead_ms", "release_ms", b"release_ms", "slow_release_ms", b"slow_release_ms", "stereo_link", b"stereo_link"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dip_ms", b"_dip_ms", "_transient_db", b"_transient_db", "_transient_ms", b"_transient_ms", "dip_ms", b"dip_ms", "hold_ms", b"hold_ms", "lookahead_ms", b"lookahead_ms", "release_ms", b"release_ms", "slow_release_ms", b"slow_release_ms", "stereo_link", b"stereo_link", "transient_db", b"transient_db", "transient_ms", b"transient_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__dip_ms: _TypeAlias = _typing.Literal["dip_ms"]  # noqa: Y015
+    _WhichOneofArgType__dip_ms: _TypeAlias = _typing.Literal["_dip_ms", b"_dip_ms"]  # noqa: Y015
+    _WhichOneofReturnType__transient_db: _TypeAlias = _typing.Literal["transient_db"]  # noqa: Y015
+    _WhichOneofArgType__transient_db: _TypeAlias = _typing.Literal["_transient_db", b"_transient_db"]  # noqa: Y015
+    _WhichOneofReturnType__transient_ms: _TypeAlias = _typing.Literal["transient_ms"]  # noqa: Y015
+    _WhichOneofArgType__transient_ms: _TypeAlias = _typing.Literal["_transient_ms", b"_transient_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dip_ms) -> _WhichOneofReturnType__dip_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__transient_db) -> _WhichOneofReturnType__transient_db | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__transient_ms) -> _WhichOneofReturnType__transient_ms | None: ...
 
 Global___Limiter: _TypeAlias = Limiter  # noqa: Y015
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from outboard.audio.files.mp3 import BITRATES_KBPS
 from outboard.errors import InvalidInput, Violation
 
 INTENTS = ("streaming", "loud", "reference", "custom")
-ENGINES = ("", "chain", "matchering", "passthrough")
+ENGINES = ("", "chain", "match", "matchering", "passthrough")
+REFERENCE_ENGINES = ("match", "matchering")
 _SAMPLE_RATES_HERTZ = (44100, 48000, 88200, 96000)
 _MP3_RATES_HERTZ = (44100, 48000)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -46,6 +48,7 @@ class MasterSettings:
     deliverables: tuple[DeliverableSpec, ...] = ()
     seed: int = 0
     profile: str = ""
+    nearest_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,17 @@ class Processor:
 @dataclass(frozen=True)
 class Limiter:
     """The true-peak limiter; `hold_ms` is the longest gap between two peaks that is bridged (see
-    `outboard.audio.limiter`).
+    `outboard.audio.limiter`, whose defaults these are).
     """
 
     lookahead_ms: float = 4.0
-    release_ms: float = 50.0
-    slow_release_ms: float = 400.0
-    hold_ms: float = 20.0
+    release_ms: float = 20.0
+    slow_release_ms: float = 150.0
+    hold_ms: float = 25.0
     stereo_link: float = 1.0
+    transient_ms: float = 40.0
+    transient_db: float = 6.0
+    dip_ms: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,61 @@ class GuardRails:
     correlation: float = 0.1
     equalizer_db: float = 4.0
     crest_factor_db: float | None = None
+
+
+@dataclass(frozen=True)
+class MatchBand:
+    """A third of an octave of a match to references: gains of mid and side, and the mid's level relative to loudness
+    before, in the references, and after.
+    """
+
+    frequency_hertz: float
+    mid_gain_db: float
+    side_gain_db: float
+    before_db: float = 0.0
+    target_db: float = 0.0
+    after_db: float = 0.0
+
+
+@dataclass(frozen=True)
+class LevelPoint:
+    """A point of a level curve; `level_db` is relative to the band's mean power."""
+
+    level_db: float
+    gain_db: float
+
+
+@dataclass(frozen=True)
+class DynamicsBand:
+    """A band whose gain follows its level along a curve of rising levels; no points: no gain."""
+
+    low_hertz: float
+    high_hertz: float
+    mean_db: float
+    points: tuple[LevelPoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeardReference:
+    """A reference as it was heard: loudness, distance of sound to the mix, and whether it was followed."""
+
+    name: str
+    integrated_lufs: float | None = None
+    distance: float | None = None
+    followed: bool = True
+
+
+@dataclass(frozen=True)
+class ReferenceMatch:
+    """All numbers of a match to references (see `services.master.reference_fit`); without `bands` they are decided
+    when the plan is rendered.
+    """
+
+    intensity: float = 100.0
+    nearest: bool = False
+    bands: tuple[MatchBand, ...] = ()
+    dynamics: tuple[DynamicsBand, ...] = ()
+    references: tuple[HeardReference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +186,7 @@ class MasterPlan:
     deliverables: tuple[DeliverableSpec, ...] = (DeliverableSpec(),)
     seed: int = 0
     notes: tuple[str, ...] = ()
+    match: ReferenceMatch | None = None
 
 
 @dataclass(frozen=True)
@@ -227,9 +289,9 @@ def check_settings(settings: MasterSettings) -> None:
     if not 0.0 <= settings.intensity <= 100.0:
         wrong.append(Violation("intensity", f"{settings.intensity} is outside of 0 to 100"))
     _refuse(wrong + _delivery_violations(settings.deliverables, settings.seed))
-    if settings.engine == "matchering" and settings.intent != "reference":
+    if settings.engine in REFERENCE_ENGINES and settings.intent != "reference":
         raise InvalidInput(
-            "engine matchering serves the reference intent only", field="engine", reason="OPTIONS_CONFLICT"
+            f"engine {settings.engine} serves the reference intent only", field="engine", reason="OPTIONS_CONFLICT"
         )
 
 
@@ -244,15 +306,22 @@ def check_plan(plan: MasterPlan) -> None:
     if not -80.0 <= plan.drive_db <= 80.0:
         wrong.append(Violation("drive_db", f"{plan.drive_db} is outside of -80 to 80 dB"))
     limiter = plan.limiter
-    times = (limiter.lookahead_ms, limiter.release_ms, limiter.slow_release_ms, limiter.hold_ms)
-    if not all(0.1 <= time_ms <= 10000.0 for time_ms in times[:3]) or not 0.0 <= times[3] <= 1000.0:
-        wrong.append(Violation("limiter", f"its times {times} are outside of 0.1 to 10000 ms (hold: 0 to 1000 ms)"))
+    times = (limiter.lookahead_ms, limiter.release_ms, limiter.slow_release_ms, limiter.dip_ms)
+    if not all(0.1 <= time_ms <= 10000.0 for time_ms in times):
+        wrong.append(Violation("limiter", f"its times {times} are outside of 0.1 to 10000 ms"))
+    for name, value in (("hold_ms", limiter.hold_ms), ("transient_ms", limiter.transient_ms)):
+        if not 0.0 <= value <= 1000.0:
+            wrong.append(Violation(f"limiter.{name}", f"{value} is outside of 0 to 1000 ms"))
+    if not 0.0 <= limiter.transient_db <= 24.0:
+        wrong.append(Violation("limiter.transient_db", f"{limiter.transient_db} is outside of 0 to 24 dB"))
     if limiter.stereo_link != 1.0:
         wrong.append(Violation("limiter.stereo_link", "both channels share one gain: 1 is the only link there is"))
     for index, processor in enumerate(plan.chain):
         wrong += _processor_violations(processor, plan.guard_rails.equalizer_db, f"chain[{index}]")
     if not plan.deliverables:
         wrong.append(Violation("deliverables", "at least one file must be asked for"))
+    if plan.match is not None:
+        wrong += _match_violations(plan.match, plan.guard_rails)
     _refuse(wrong + _delivery_violations(plan.deliverables, plan.seed))
 
 
@@ -292,6 +361,25 @@ def _processor_violations(processor: Processor, equalizer_limit_db: float, path:
     elif not 1.0 <= kind.ratio <= 100.0 or not 0.0 <= kind.mix <= 1.0:
         return [Violation(path, "a compressor has a ratio of 1 to 100 and a mix of 0 to 1")]
     return []
+
+
+def _match_violations(match: ReferenceMatch, rails: GuardRails) -> list[Violation]:
+    wrong = []
+    if not 0.0 <= match.intensity <= 100.0:
+        wrong.append(Violation("match.intensity", f"{match.intensity} is outside of 0 to 100"))
+    hertz = [band.frequency_hertz for band in match.bands]
+    if hertz and (hertz[0] <= 0.0 or any(high <= low for low, high in itertools.pairwise(hertz))):
+        wrong.append(Violation("match.bands", "bands need rising frequencies above 0 Hz"))
+    most_side = rails.equalizer_db + 20.0 * math.log10(max(rails.side_gain, 1.0))
+    for index, band in enumerate(match.bands):
+        if band.mid_gain_db > rails.equalizer_db + 1e-6 or band.side_gain_db > most_side + 1e-6:
+            message = f"the guard-rails allow lifts of {rails.equalizer_db} dB, of the side {most_side:.1f} dB"
+            wrong.append(Violation(f"match.bands[{index}]", message))
+    for index, dynamics in enumerate(match.dynamics):
+        levels = [point.level_db for point in dynamics.points]
+        if any(high <= low for low, high in itertools.pairwise(levels)):
+            wrong.append(Violation(f"match.dynamics[{index}].points", "points need rising levels"))
+    return wrong
 
 
 def _delivery_violations(deliverables: tuple[DeliverableSpec, ...], seed: int) -> list[Violation]:
