@@ -11,15 +11,22 @@ How the curve is made, per control step:
 2. Bridging: a morphological closing (a running maximum, then a running minimum; Serra, Image Analysis and Mathematical
    Morphology, 1982) fills gaps of up to `bridge_ms` between two needs. The half-waves of a bass note become one
    constant gain, which has no distortion; a lone transient is left as short as it is. A fixed hold would lengthen both.
-3. Release with two time constants: a slow average of the need, which sustained limiting charges, and a fast fall back
-   to it. So gain returns quickly after a drum stroke and hardly moves under a dense passage.
-4. Look-ahead: a running maximum over `look_ahead_ms`, then a Hann-shaped average over the same length. Every average is
+3. Sorting: an opening (minimum, then maximum) of `transient_ms` keeps what lasts, the *sustained* need; what stands
+   out of it is a *transient*. A transient deeper than `transient_db` counts as sustained by what is over.
+4. Release of the sustained need, with two time constants: a slow average, which sustained limiting charges, and a fast
+   fall back to it. So gain returns quickly after a loud moment and hardly moves under a dense passage.
+5. Look-ahead: a running maximum over `look_ahead_ms`, then a Hann-shaped average over the same length. Every average is
    then at least the need at its centre, so the smoothing cannot break the ceiling. Nothing is delayed: the curve is
    computed from the envelope on both sides.
+6. What the smooth sustained curve leaves of the need is dipped away, each dip as short as `dip_ms` and smoothed the
+   same way: a drum stroke costs a millisecond of gain, and the level around it stays.
 
-Steps 1 to 4 bound the product of gain and interpolated peak. Interpolating the *product* differs from that by what the
-gain moves within the interpolator's reach, and other meters interpolate differently; `peak_guard` measures and mends
-both.
+A limiter that releases after every stroke lowers what follows the stroke, needs more gain in front for the same
+loudness, and so raises what comes before the next one: that is where punch goes. Dips alone would distort bass.
+
+All steps together bound the product of gain and interpolated peak. Interpolating the *product* differs from that by
+what the gain moves within the interpolator's reach, and other meters interpolate differently; `peak_guard` measures and
+mends both.
 """
 
 from __future__ import annotations
@@ -47,27 +54,34 @@ class LimiterSettings:
 
     Attributes:
         ceiling_dbtp: highest interpolated peak let through, in dBTP; at most 0.
-        look_ahead_ms: how long before a peak the gain begins to fall, and the length of every corner's rounding.
-        bridge_ms: gaps between needs up to this length are held: half a period of the lowest clean bass note.
+        look_ahead_ms: how long before a sustained need the gain begins to fall, and the length of every corner's
+            rounding.
+        bridge_ms: gaps between needs up to this length are held: a period of the lowest clean bass note.
         fast_release_ms: time constant of the return to the slow average.
         charge_ms: time constant with which sustained limiting raises the slow average.
         slow_release_ms: time constant with which the slow average falls.
+        transient_ms: a need that lasts less than this is a transient; 0: nothing is.
+        transient_db: furthest reduction of a transient.
+        dip_ms: length of its dip.
     """
 
     ceiling_dbtp: float = -1.0
     look_ahead_ms: float = 4.0
-    bridge_ms: float = 20.0
-    fast_release_ms: float = 50.0
-    charge_ms: float = 400.0
-    slow_release_ms: float = 400.0
+    bridge_ms: float = 25.0
+    fast_release_ms: float = 20.0
+    charge_ms: float = 800.0
+    slow_release_ms: float = 150.0
+    transient_ms: float = 40.0
+    transient_db: float = 6.0
+    dip_ms: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.ceiling_dbtp <= 0.0:
             raise ValueError(f"a ceiling above 0 dBTP is none: {self.ceiling_dbtp}")
-        if min(self.look_ahead_ms, self.fast_release_ms, self.charge_ms, self.slow_release_ms) <= 0.0:
-            raise ValueError("look-ahead and time constants must be positive")
-        if self.bridge_ms < 0.0:
-            raise ValueError(f"bridge_ms must be at least 0: {self.bridge_ms}")
+        if min(self.look_ahead_ms, self.fast_release_ms, self.charge_ms, self.slow_release_ms, self.dip_ms) <= 0.0:
+            raise ValueError("look-ahead, dips and time constants must be positive")
+        if min(self.bridge_ms, self.transient_ms, self.transient_db) < 0.0:
+            raise ValueError("bridge_ms, transient_ms and transient_db must be at least 0")
 
 
 def reduction_curve(
@@ -96,16 +110,17 @@ def reduction_curve(
         state = np.zeros(2)
         for start in range(0, steps, _BLOCK_STEPS):
             stop = min(start + _BLOCK_STEPS, steps)
-            block = _bridged_need(peaks, start, stop, sample_rate_hertz, input_gain_db, settings)
+            block = _sustained_need(peaks, start, stop, sample_rate_hertz, input_gain_db, settings)
             _release(block, state, _release_coefficients(settings, sample_rate_hertz))
             held.append(block[None, :])
             if progress is not None:
                 progress(0.5 * stop / steps)
         with spool_factory(1) as smooth:
-            for start, block in _smoothed_blocks(held.array, _steps(settings.look_ahead_ms, sample_rate_hertz)):
-                smooth.append(block)
+            for start in range(0, steps, _BLOCK_STEPS):
+                stop = min(start + _BLOCK_STEPS, steps)
+                smooth.append(_dipped(peaks, held.array, start, stop, sample_rate_hertz, input_gain_db, settings))
                 if progress is not None:
-                    progress(0.5 + 0.5 * min(1.0, (start + _BLOCK_STEPS) / steps))
+                    progress(0.5 + 0.5 * stop / steps)
             return smooth.array
 
 
@@ -122,8 +137,10 @@ def smooth_reduction(
     Returns:
         (1, steps) float32 dB, mapped from the spool.
     """
-    for _, block in _smoothed_blocks(reduction_db, _steps(length_ms, sample_rate_hertz)):
-        spool.append(block)
+    length = _steps(length_ms, sample_rate_hertz)
+    for start in range(0, reduction_db.shape[1], _BLOCK_STEPS):
+        stop = min(start + _BLOCK_STEPS, reduction_db.shape[1])
+        spool.append(_smoothed(reduction_db, start, stop, length)[None, :])
     return spool.array
 
 
@@ -182,21 +199,55 @@ def _steps(length_ms: float, sample_rate_hertz: int) -> int:
     return max(1, round(length_ms * 1e-3 * sample_rate_hertz / STEP_FRAMES))
 
 
-def _bridged_need(
+def _need(
+    peaks: NDArray[np.float32], start: int, stop: int, input_gain_db: float, ceiling_dbtp: float
+) -> NDArray[np.float32]:
+    around = read_padded(peaks, start, stop)[0]
+    threshold = np.float32(10.0 ** ((ceiling_dbtp - input_gain_db) / 20.0))
+    need: NDArray[np.float32] = np.zeros(around.size, dtype=np.float32)
+    over = np.flatnonzero(around > threshold)  # few steps are: the logarithm costs more than all the rest
+    need[over] = 20.0 * np.log10(np.maximum(around[over], _SILENCE)) + (input_gain_db - ceiling_dbtp)
+    return np.maximum(need, np.float32(0.0))
+
+
+def _sustained_need(
     peaks: NDArray[np.float32], start: int, stop: int, rate: int, input_gain_db: float, settings: LimiterSettings
 ) -> NDArray[np.float32]:
-    bridge = _steps(settings.bridge_ms, rate) if settings.bridge_ms > 0.0 else 0
-    around = read_padded(peaks, start - bridge, stop + bridge)[0]
-    over_db = 20.0 * np.log10(np.maximum(around, _SILENCE)) + (input_gain_db - settings.ceiling_dbtp)
-    need: NDArray[np.float32] = np.maximum(over_db, 0.0).astype(np.float32)
-    if not bridge:
-        return need
+    """Steps 1 to 3 for the steps [start, stop)."""
+    bridge = _steps(settings.bridge_ms, rate) if settings.bridge_ms > 0.0 else 1
+    lasting = _steps(settings.transient_ms, rate) if settings.transient_ms > 0.0 else 1
+    margin = bridge + lasting
+    need = _need(peaks, start - margin, stop + margin, input_gain_db, settings.ceiling_dbtp)
+    if not need.any():
+        return need[margin : margin + stop - start]
     # Origins shift the two windows against each other by the same amount, so that an even length closes without drift.
-    origin = 0 if bridge % 2 else -1
     wide = ndimage.maximum_filter1d(need, bridge, mode="constant", cval=0.0)
-    closed = ndimage.minimum_filter1d(wide, bridge, mode="constant", cval=0.0, origin=origin)
-    bridged: NDArray[np.float32] = np.ascontiguousarray(closed[bridge : bridge + stop - start])
-    return bridged
+    closed = ndimage.minimum_filter1d(wide, bridge, mode="constant", cval=0.0, origin=0 if bridge % 2 else -1)
+    narrow = ndimage.minimum_filter1d(closed, lasting, mode="constant", cval=0.0)
+    opened = ndimage.maximum_filter1d(narrow, lasting, mode="constant", cval=0.0, origin=0 if lasting % 2 else -1)
+    sustained = np.maximum(opened, closed - np.float32(settings.transient_db))
+    return np.ascontiguousarray(np.maximum(sustained, np.float32(0.0))[margin : margin + stop - start])
+
+
+def _dipped(
+    peaks: NDArray[np.float32],
+    held: NDArray[np.float32],
+    start: int,
+    stop: int,
+    rate: int,
+    input_gain_db: float,
+    settings: LimiterSettings,
+) -> NDArray[np.float32]:
+    """Steps 5 and 6 for the steps [start, stop): (1, n)."""
+    look_ahead, dip = _steps(settings.look_ahead_ms, rate), _steps(settings.dip_ms, rate)
+    margin = _margin(dip)
+    sustained = _smoothed(held, start - margin, stop + margin, look_ahead)
+    need = _need(peaks, start - margin, stop + margin, input_gain_db, settings.ceiling_dbtp)
+    rest = np.maximum(need - sustained, np.float32(0.0))
+    inner = slice(margin, margin + stop - start)
+    if not rest.any():
+        return sustained[None, inner]
+    return (sustained + _smooth(rest, dip))[None, inner]
 
 
 def _release_coefficients(settings: LimiterSettings, rate: int) -> tuple[float, float, float]:
@@ -210,26 +261,31 @@ def _release_coefficients(settings: LimiterSettings, rate: int) -> tuple[float, 
     )
 
 
-def _smoothed_blocks(curve: NDArray[np.float32], length: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Blocks of the curve after a running maximum and a Hann average of odd `length`; each is at least the curve around
-    it.
-    """
+def _margin(length: int) -> int:
+    """How far `_smooth` looks to either side."""
+    length += 1 - length % 2
+    return (length + 2) // 2 + length // 2
+
+
+def _smoothed(curve: NDArray[np.float32], start: int, stop: int, length: int) -> NDArray[np.float32]:
+    """Steps [start, stop) of the smoothed curve; silence outside of it."""
+    margin = _margin(length)
+    around = read_padded(curve, start - margin, stop + margin)[0]
+    return _smooth(around, length)[margin : margin + stop - start]
+
+
+def _smooth(curve: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """A running maximum and a Hann average of odd `length`: nowhere less than the curve around it."""
+    if not curve.any():
+        return np.zeros_like(curve)
     length += 1 - length % 2
     kernel = np.hanning(length + 2)[1:-1]
     kernel /= kernel.sum()
     # Two steps wider than the average: a peak may lie between two steps, and the render interpolates from one to the
     # next.
-    reach = length + 2
-    margin = reach // 2 + length // 2
-    for start in range(0, curve.shape[1], _BLOCK_STEPS):
-        stop = min(start + _BLOCK_STEPS, curve.shape[1])
-        around = read_padded(curve, start - margin, stop + margin)[0]
-        if not around.any():
-            yield start, np.zeros((1, stop - start), dtype=np.float32)
-            continue
-        wide = ndimage.maximum_filter1d(around, reach, mode="constant", cval=0.0).astype(np.float64)
-        smooth = np.convolve(wide, kernel, mode="same")[margin : margin + stop - start]
-        yield start, np.maximum(smooth, 0.0).astype(np.float32)[None, :]
+    wide = ndimage.maximum_filter1d(curve, length + 2, mode="constant", cval=0.0).astype(np.float64)
+    smooth = np.convolve(wide, kernel, mode="same")
+    return np.maximum(smooth, 0.0).astype(np.float32)
 
 
 @njit(nogil=True, cache=True)

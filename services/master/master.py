@@ -202,6 +202,9 @@ def _limiter(plan: MasterPlan) -> LimiterSettings:
         bridge_ms=plan.limiter.hold_ms,
         fast_release_ms=plan.limiter.release_ms,
         slow_release_ms=plan.limiter.slow_release_ms,
+        transient_ms=plan.limiter.transient_ms,
+        transient_db=plan.limiter.transient_db,
+        dip_ms=plan.limiter.dip_ms,
     )
 
 

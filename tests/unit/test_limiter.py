@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pedalboard
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from outboard.audio.limiter import (
     render,
     smooth_reduction,
 )
+from outboard.audio.loudness import integrated_loudness
 from outboard.audio.peak_envelope import STEP_FRAMES, kaiser_phases, peak_envelope, step_count
 from outboard.audio.peak_guard import hold_ceiling, read_peaks
 from outboard.audio.spool import Spool
@@ -66,7 +68,7 @@ HOSTILE = ("square", "clicks", "noise_bursts", "sign_noise", "inter_sample_6_db"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("rate", [44100, 96000])
+@pytest.mark.parametrize("rate", [44100, 48000, 96000])
 def test_guarded_limiter_holds_its_ceiling_on_three_meters(name: str, rate: int) -> None:
     """Driven by 6 dB, hostile signals stay within 0.05 dB of the ceiling on every meter of the contract."""
     limited, _ = limit(hostile(name, rate), 6.0, LimiterSettings(ceiling_dbtp=-1.0), rate)
@@ -90,14 +92,55 @@ def test_bass_stays_clean(hertz: float) -> None:
     assert distortion_db <= -60.0, f"THD {distortion_db:.1f} dB at {hertz} Hz"
 
 
+def drum_loop(hits_per_second: float, decay_ms: float) -> tuple[Array, list[int]]:
+    """Kicks and noise strokes in turn over a chord, ten seconds; and where they begin."""
+    generator = np.random.default_rng(3)
+    time = np.arange(10 * RATE_HERTZ) / RATE_HERTZ
+    mono = 0.08 * sum(np.sin(2 * np.pi * hertz * time) for hertz in (110.0, 220.0, 277.0, 330.0, 440.0))
+    begins = [round(k * RATE_HERTZ / hits_per_second) for k in range(1, round(9 * hits_per_second))]
+    after = np.arange(RATE_HERTZ // 5) / RATE_HERTZ
+    kick = np.sin(2 * np.pi * 50.0 * after)
+    for number, begin in enumerate(begins):
+        stroke = kick if number % 2 else 0.4 * generator.standard_normal(after.size)
+        mono[begin : begin + after.size] += stroke * np.exp(-after * 1000 / decay_ms) * (1 - np.exp(-after * 2000))
+    return np.tile(mono / np.abs(mono).max(), (2, 1)).astype(np.float32), begins
+
+
+def punch_db(audio: Array, begins: list[int]) -> float:
+    """Mean over strokes of the peak of the first 30 ms over the level from 70 to 10 ms before."""
+    peaks = [float(np.abs(audio[:, begin : begin + 1440]).max()) for begin in begins]
+    levels = [float(np.sqrt(np.square(audio[:, begin - 3360 : begin - 480]).mean())) for begin in begins]
+    return float(np.mean(20 * np.log10(np.array(peaks) / np.array(levels))))
+
+
+@pytest.mark.parametrize(("hits_per_second", "decay_ms"), [(2.0, 40.0), (4.0, 80.0), (8.0, 30.0)])
+def test_drums_keep_more_punch_than_behind_a_plain_limiter(hits_per_second: float, decay_ms: float) -> None:
+    """Driven 6 dB into pedalboard's limiter, drums stand at least 0.3 dB less above what is before them than behind
+    ours at equal loudness.
+    """
+    audio, begins = drum_loop(hits_per_second, decay_ms)
+    plain = pedalboard.BrickwallLimiter(ceiling_db=-1.0, true_peak=True)(audio * np.float32(10 ** (5 / 20)), RATE_HERTZ)
+    wanted = integrated_loudness(plain, RATE_HERTZ)
+    assert wanted is not None
+    gain_db = 2.5
+    for _ in range(4):
+        limited, _ = limit(audio, gain_db, LimiterSettings(ceiling_dbtp=-1.0))
+        reached = integrated_loudness(limited, RATE_HERTZ)
+        assert reached is not None
+        gain_db += 1.2 * (wanted - reached)
+    assert reached == pytest.approx(wanted, abs=0.05)
+    more = punch_db(limited, begins) - punch_db(plain, begins)
+    assert more >= 0.3, f"{more:.2f} dB more punch"
+
+
 def test_a_lone_transient_is_not_held() -> None:
-    """After a single click the gain is back within 0.5 dB in a quarter of a second: punch is kept."""
+    """After a single click the gain is back at once: 25 ms later under 0.1 dB is reduced."""
     audio = sine(1000.0, 1.0, -12.0)
     audio[:, 10000] = 1.8
     _, curve = limit(audio, 0.0, LimiterSettings())
     assert curve[0, 10000 // STEP_FRAMES] >= 6.0
-    later = float(curve[0, (10000 + RATE_HERTZ // 4) // STEP_FRAMES])
-    assert later <= 0.5, f"{later:.2f} dB of reduction 250 ms after a click"
+    later = float(curve[0, (10000 + 1200) // STEP_FRAMES])
+    assert later <= 0.1, f"{later:.2f} dB of reduction 25 ms after a click"
 
 
 def test_what_stays_under_the_ceiling_is_not_touched() -> None:
@@ -236,7 +279,10 @@ def test_the_interpolator_is_the_contracts() -> None:
         assert value == pytest.approx(np.cos(0.2 * phase / 8), abs=1e-4)
 
 
-@pytest.mark.parametrize("wrong", [{"ceiling_dbtp": 0.5}, {"look_ahead_ms": 0.0}, {"bridge_ms": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ceiling_dbtp": 0.5}, {"look_ahead_ms": 0.0}, {"bridge_ms": -1.0}, {"dip_ms": 0.0}, {"transient_db": -1.0}],
+)
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     """A ceiling above full scale and times without length are errors, not guesses."""
     with pytest.raises(ValueError, match=r"ceiling|positive|bridge"):
