@@ -135,6 +135,32 @@ class PeerSettings(_EnvironmentSettings):
     master: str = "127.0.0.1:50064"
 
 
+class TritonSettings(_EnvironmentSettings):
+    """The model server, where neural models do not run in the service itself."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTBOARD_TRITON_", frozen=True)
+
+    address: str = ""
+    """``host:port`` of Triton's gRPC service; empty: models run in the service's own process."""
+    shared_memory: bool = False
+    """Pass audio through shared memory: only where the server runs on the same machine and sees its /dev/shm."""
+    in_flight: int = Field(default=8, ge=1)
+    """Windows that are on the server at once, of all jobs of this service."""
+    waiting: int = Field(default=256, ge=0)
+    """Windows that wait here for one of those places; one more is refused with RESOURCE_EXHAUSTED."""
+    deadline_seconds: float = Field(default=120.0, gt=0)
+    """Longest time of one window, with all waiting and all tries."""
+    restart_seconds: float = Field(default=30.0, ge=0)
+    """Time within which a server that cannot be reached has to be back."""
+    probe_seconds: float = Field(default=60.0, gt=0)
+    """Time without an answer after which a model is tried with a window of silence."""
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return checked_address(value) if value else value
+
+
 @dataclass(frozen=True)
 class Settings:
     """One of each. Anything given takes the place of what the environment says."""
@@ -145,6 +171,7 @@ class Settings:
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     peers: PeerSettings = field(default_factory=PeerSettings)
+    triton: TritonSettings = field(default_factory=TritonSettings)
 
     def listening_on(self, address: str) -> Settings:
         """The same with another address to listen on."""

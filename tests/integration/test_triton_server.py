@@ -22,7 +22,7 @@ import sys, time
 from pathlib import Path
 from outboard.models.triton_server import TritonServer
 repository = Path(sys.argv[1])
-server = TritonServer(repository, repository / "log", models=["toy"], environment={"TOY_MERCY": "/nowhere"})
+server = TritonServer(repository, repository / "log", models=["toy"])
 server.start()
 print("ready", flush=True)
 time.sleep(100)
@@ -52,9 +52,7 @@ def test_start_restart_and_stop_leave_nothing_behind(tmp_path: Path) -> None:
     no shared memory when it is stopped.
     """
     repository = write_repository(tmp_path / "models")
-    server = TritonServer(
-        repository, tmp_path / "log", models=["toy"], environment={"TOY_MERCY": "/nowhere"}, exit_seconds=5
-    )
+    server = TritonServer(repository, tmp_path / "log", models=["toy"], exit_seconds=5)
     with server:
         assert len(_processes_of(repository)) == 3, "guard, server, and the process of one model"
         address = server.address

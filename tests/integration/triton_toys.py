@@ -35,7 +35,7 @@ class TritonPythonModel:
     def _answer(self, request):
         mix = np.from_dlpack(triton.get_input_tensor_by_name(request, "mix"))
         order = mix.flat[0]
-        if order == {CRASH} and not os.path.exists(os.environ["TOY_MERCY"]):
+        if order == {CRASH}:
             os._exit(3)
         if order == {FAIL}:
             raise ValueError("this toy is broken")

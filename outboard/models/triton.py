@@ -1,0 +1,291 @@
+"""Inference by a Triton server, over gRPC, with the patience that a job of minutes needs.
+
+    infer ─► own queue (bounded) ─► permit ─► load and check the model once ─► call ─► arrays
+                                               ▲                                │
+                                               └── wait longer each time ◄── server gone, queue full
+                                               └── unload and load ◄──────── the model's process crashed
+
+All of it runs on an event loop in a thread of its own; callers get futures. Cancelling one takes its batch out of this
+queue, or out of the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+
+from outboard.errors import Internal, OutboardError, ResourceExhausted, Unavailable
+from outboard.models.inference import Arrays
+from outboard.models.triton_connection import (
+    Connection,
+    Signature,
+    memory_request,
+    reply_shapes,
+    wire_arrays,
+    wire_request,
+)
+from outboard.models.triton_faults import Fault, fault_of, final_error, too_late
+from outboard.models.triton_memory import SharedMemory, arrays_bytes
+from outboard.models.triton_served import ServedModel
+from outboard.settings import TritonSettings
+
+_log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_FIRST_WAIT_SECONDS = 0.05
+_LONGEST_WAIT_SECONDS = 2.0
+_BUSY_SECONDS = 5.0
+# A batch that meets a dead model so often is taken to be what kills it.
+_CRASHES = 3
+_WORTH_WAITING = (Fault.GONE, Fault.BUSY, Fault.UNLOADED)
+
+
+@dataclass
+class _Story:
+    """What one batch has been through."""
+
+    last: Fault | None = None
+    gone_since: float | None = None
+    crashes: int = 0
+    wait_seconds: float = _FIRST_WAIT_SECONDS
+
+
+class TritonInference:
+    """`outboard.models.inference.Inference` by a Triton server.
+
+    Args:
+        settings: where it is, and how patient to be.
+        signatures: the models that may be asked for, with their shapes; a model of other shapes is refused.
+
+    Raises:
+        ResourceExhausted: there is too little shared memory on this machine for what the settings ask.
+    """
+
+    def __init__(self, settings: TritonSettings, signatures: Mapping[str, Signature]) -> None:
+        self._settings = settings
+        self._connection = Connection(settings.address)
+        self._models = {name: ServedModel(self._connection, name, signature) for name, signature in signatures.items()}
+        self._was_reached = False
+        self._memory = self._shared_memory(signatures) if settings.shared_memory else None
+        self._registered = False
+        self._registering = asyncio.Lock()
+        self._permits = asyncio.Semaphore(settings.in_flight)
+        self._accepted = 0
+        self._accepting = threading.Lock()
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="triton", daemon=True)
+        self._thread.start()
+        self._watch = asyncio.run_coroutine_threadsafe(self._keep_watch(), self._loop)
+
+    def infer(self, model: str, inputs: Arrays) -> Future[Arrays]:
+        """Queues one batch; see the protocol. What came over gRPC cannot be written to.
+
+        The future also fails with MODEL_SERVER_TIMEOUT, MODEL_SERVER_LOST, MODEL_SERVER_BUSY, MODEL_FAILED, and with
+        RESOURCE_EXHAUSTED when the queue is full.
+        """
+        try:
+            state = self._models.get(model)
+            if state is None:
+                raise Internal(f"no model {model!r} is known here", reason="MODEL_INVALID")
+            state.check_inputs(inputs)
+            self._accept()
+        except OutboardError as error:
+            failed: Future[Arrays] = Future()
+            failed.set_exception(error)
+            return failed
+        future = asyncio.run_coroutine_threadsafe(self._infer(state, inputs), self._loop)
+        future.add_done_callback(self._leave)
+        return future
+
+    def check(self, model: str, timeout_seconds: float = 60.0) -> None:
+        """Loads a model, holds its shapes against what is expected, and runs one window of silence.
+
+        Raises:
+            FailedPrecondition: MODEL_INVALID for other shapes; the model's own reason when it cannot be loaded.
+            Unavailable: MODEL_SERVER_UNAVAILABLE.
+            DeadlineExceeded: MODEL_SERVER_TIMEOUT.
+        """
+        state = self._models[model]
+        checked = self._in_time(state, timeout_seconds, state.probe, nullcontext())
+        asyncio.run_coroutine_threadsafe(checked, self._loop).result()
+
+    def close(self) -> None:
+        """Cancels every batch and ends the connection."""
+        with self._accepting:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._connection.close()
+        if self._memory:
+            self._memory.close()
+
+    def _shared_memory(self, signatures: Mapping[str, Signature]) -> SharedMemory:
+        largest = max(arrays_bytes(each.inputs) + arrays_bytes(each.outputs) for each in signatures.values())
+        return SharedMemory(self._settings.in_flight, largest)
+
+    def _accept(self) -> None:
+        most = self._settings.in_flight + self._settings.waiting
+        with self._accepting:
+            if self._closed:
+                raise Unavailable("this connection to the model server is closed", reason="MODEL_SERVER_UNAVAILABLE")
+            if self._accepted >= most:
+                text = f"{most} windows wait for the model server already"
+                raise ResourceExhausted(text, retry_after_seconds=_BUSY_SECONDS)
+            self._accepted += 1
+
+    def _leave(self, _: object) -> None:
+        with self._accepting:
+            self._accepted -= 1
+
+    async def _infer(self, state: ServedModel, inputs: Arrays) -> Arrays:
+        return await self._in_time(
+            state, self._settings.deadline_seconds, lambda: self._once(state, inputs), self._permits
+        )
+
+    async def _in_time(
+        self,
+        state: ServedModel,
+        seconds: float,
+        attempt: Callable[[], Coroutine[Any, Any, Result]],
+        permit: AbstractAsyncContextManager[None],
+    ) -> Result:
+        """The result of an attempt that works, or the error that tells why none did."""
+        story = _Story()
+        try:
+            async with asyncio.timeout(seconds), permit:
+                return await self._with_patience(state, story, attempt)
+        except TimeoutError:
+            if story.last in _WORTH_WAITING:
+                raise final_error(state.name, story.last, "", was_reached=self._was_reached) from None
+            raise too_late(state.name, seconds) from None
+
+    async def _with_patience(
+        self, state: ServedModel, story: _Story, attempt: Callable[[], Coroutine[Any, Any, Result]]
+    ) -> Result:
+        """Tries until it works or no longer makes sense."""
+        while True:
+            generation = state.generation
+            try:
+                await state.load()
+                story.last = None
+                result = await attempt()
+            except grpc.RpcError as error:
+                fault = fault_of(error)
+                self._remember(state, story, fault)
+                if self._is_final(story, fault):
+                    details = error.details() or ""
+                    raise final_error(state.name, fault, details, was_reached=self._was_reached) from error
+            else:
+                self._was_reached = True
+                state.answered()
+                return result
+            _log.info("a window is tried again", extra={"model": state.name, "fault": fault.name})
+            if fault is Fault.CRASHED:
+                with suppress(grpc.RpcError):  # the next attempt meets the same fault, and counts it
+                    await state.recover(generation)
+            elif fault is not Fault.FORGOTTEN or story.wait_seconds > _FIRST_WAIT_SECONDS:
+                await asyncio.sleep(story.wait_seconds * random.uniform(0.5, 1.0))
+            story.wait_seconds = min(2.0 * story.wait_seconds, _LONGEST_WAIT_SECONDS)
+
+    def _remember(self, state: ServedModel, story: _Story, fault: Fault) -> None:
+        """Draws the conclusions from a fault."""
+        story.last = fault
+        story.crashes += fault is Fault.CRASHED
+        if fault is not Fault.GONE:
+            story.gone_since = None
+            self._was_reached = True
+        elif story.gone_since is None:
+            story.gone_since = self._loop.time()
+        if fault is Fault.GONE:  # whatever starts again has nothing loaded and knows no memory
+            for each in self._models.values():
+                each.ready = False
+        if fault in (Fault.GONE, Fault.FORGOTTEN):
+            self._registered = False
+        if fault is Fault.UNLOADED:
+            state.ready = False
+
+    def _is_final(self, story: _Story, fault: Fault) -> bool:
+        if fault is Fault.CRASHED:
+            return story.crashes >= _CRASHES
+        if fault is Fault.FORGOTTEN:
+            return story.wait_seconds >= _LONGEST_WAIT_SECONDS
+        if story.gone_since is not None:
+            return self._loop.time() - story.gone_since > self._settings.restart_seconds
+        return fault not in _WORTH_WAITING
+
+    async def _keep_watch(self) -> None:
+        """Probes loaded models that have not answered for a while, so that a crash is mended before the next job."""
+        while True:
+            await asyncio.sleep(self._settings.probe_seconds)
+            for state in self._models.values():
+                quiet = self._loop.time() - state.alive_at >= self._settings.probe_seconds
+                if state.ready and quiet:
+                    await state.look_after(self._settings.deadline_seconds)
+
+    async def _once(self, state: ServedModel, inputs: Arrays) -> Arrays:
+        """One call, over the wire or through shared memory."""
+        batch = len(next(iter(inputs.values())))
+        needed = batch * (arrays_bytes(state.signature.inputs) + arrays_bytes(state.signature.outputs))
+        if self._memory and needed <= self._memory.slot_bytes and (offset := self._memory.take()) is not None:
+            return await self._through_memory(self._memory, state, inputs, offset)
+        reply = await self._connection.infer(wire_request(state.name, inputs, state.signature.outputs))
+        state.check_reply(reply, batch)
+        return wire_arrays(reply)
+
+    async def _through_memory(self, memory: SharedMemory, state: ServedModel, inputs: Arrays, offset: int) -> Arrays:
+        answered = False
+        try:
+            await self._register(memory)
+            place = offset
+            for array in inputs.values():
+                memory.write(place, array)
+                place += array.nbytes
+            request = memory_request(state.name, inputs, state.signature.outputs, memory.name, offset)
+            reply = await self._connection.infer(request)
+            answered = True
+            state.check_reply(reply, len(next(iter(inputs.values()))))
+            outputs = {}
+            for name, shape in reply_shapes(reply).items():
+                outputs[name] = memory.read(place, shape, np.dtype(np.float32))
+                place += outputs[name].nbytes
+            return outputs
+        except grpc.RpcError as error:
+            answered = fault_of(error) is not Fault.GONE
+            raise
+        finally:
+            if answered:
+                memory.give_back(offset)
+            else:
+                # The server may write to it until it notices; by then at the latest it has.
+                self._loop.call_later(self._settings.deadline_seconds, memory.give_back, offset)
+
+    async def _register(self, memory: SharedMemory) -> None:
+        async with self._registering:
+            if not self._registered:
+                await self._connection.register(memory.name, memory.byte_size)
+                self._registered = True
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._memory and self._registered:
+            with suppress(grpc.RpcError):
+                await self._connection.unregister(self._memory.name)
