@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.audio import band_extension, dynamic_eq, dynamics, filters, stereo, transients
+from outboard.audio import band_extension, dynamic_eq, dynamics, filters, fir, multiband, saturation, stereo, transients
 from outboard.audio.filters import Audio, Sos, SosFilter
 from outboard.audio.processors import (
     BandExtender,
@@ -20,15 +20,20 @@ from outboard.audio.processors import (
     DynamicEqualizer,
     Equalizer,
     FilterBand,
+    LinearPhaseEqualizer,
+    MultibandCompressor,
     Processor,
     ProcessorKind,
     ProcessorReport,
+    Saturator,
     StereoField,
     StereoWidth,
     TransientShaper,
 )
 
 Keys = Mapping[str, Audio]
+
+_NULL_DC_BELOW_DB = -40.0
 
 
 class _Slot:
@@ -79,6 +84,18 @@ class _DynamicEqualizerSlot(_Slot):
         return most.average_gain_db, max((b.extreme_gain_db for b in self._bands), key=abs)
 
 
+class _MultibandSlot(_Slot):
+    def __init__(self, settings: MultibandCompressor, sample_rate_hertz: int) -> None:
+        self._at_work = multiband.MultibandCompressor(settings.bands, sample_rate_hertz, 2)
+        self.latency_frames = self._at_work.latency_frames
+
+    def process(self, block: Audio, keys: Keys) -> Audio:
+        return self._at_work.process(block)
+
+    def gains_db(self) -> tuple[float | None, float | None]:
+        return self._at_work.average_gain_db, self._at_work.extreme_gain_db
+
+
 class _TransientSlot(_Slot):
     def __init__(self, settings: TransientShaper, sample_rate_hertz: int) -> None:
         self._at_work = transients.TransientShaper(settings, sample_rate_hertz)
@@ -105,14 +122,34 @@ def filter_sections(band: FilterBand, sample_rate_hertz: int) -> Sos:
     raise ValueError(f"unknown filter shape {band.shape!r}")
 
 
+def curve_taps(settings: LinearPhaseEqualizer, sample_rate_hertz: int) -> NDArray[np.float64]:
+    """Taps of a linear-phase equaliser; points above Nyquist say nothing, and a curve that falls by 40 dB and more at
+    its lower end means to remove DC.
+    """
+    points = [point for point in settings.points if point.frequency_hertz < 0.5 * sample_rate_hertz]
+    gains = [point.gain_db for point in points]
+    hertz = [point.frequency_hertz for point in points]
+    return fir.linear_phase_taps(
+        hertz, gains, sample_rate_hertz, taps=settings.taps, null_dc=bool(gains) and gains[0] <= _NULL_DC_BELOW_DB
+    )
+
+
 def _slot(kind: ProcessorKind, sample_rate_hertz: int) -> _Slot:
     if isinstance(kind, Equalizer):
         sections = [filter_sections(band, sample_rate_hertz) for band in kind.bands]
         return _Slot(SosFilter(np.concatenate([np.empty((0, 6)), *sections]), 2).process)
+    if isinstance(kind, LinearPhaseEqualizer):
+        convolver = fir.DelayedConvolver(curve_taps(kind, sample_rate_hertz), 2)
+        return _Slot(convolver.process, convolver.latency_frames)
     if isinstance(kind, DynamicEqualizer):
         return _DynamicEqualizerSlot(kind, sample_rate_hertz)
     if isinstance(kind, Compressor):
         return _CompressorSlot(kind, sample_rate_hertz)
+    if isinstance(kind, MultibandCompressor):
+        return _MultibandSlot(kind, sample_rate_hertz)
+    if isinstance(kind, Saturator):
+        saturator = saturation.Saturator(kind, sample_rate_hertz, 2)
+        return _Slot(saturator.process, saturator.latency_frames)
     if isinstance(kind, TransientShaper):
         return _TransientSlot(kind, sample_rate_hertz)
     if isinstance(kind, StereoWidth):

@@ -98,13 +98,18 @@ class StreamConvolver:
         if taps.ndim != 1 or taps.size % 2 == 0:
             raise ValueError(f"expected an odd number of taps in one dimension, got {taps.shape}")
         self._half = taps.size // 2
-        self._size = scipy.fft.next_fast_len(max(_SMALLEST_FFT, _FFT_PER_TAP * taps.size), real=True)
+        self._size = int(scipy.fft.next_fast_len(max(_SMALLEST_FFT, _FFT_PER_TAP * taps.size), real=True))
         self._hop = self._size - taps.size + 1
         self._spectrum = scipy.fft.rfft(np.asarray(taps, dtype=np.float64), n=self._size)
         # Overlap-save needs taps - 1 frames of history; starting with half of them silent leaves the delay out.
         self._held = np.zeros((channels, self._half), dtype=np.float32)
         self._owed = 0
         self._finished = False
+
+    @property
+    def most_held_frames(self) -> int:
+        """How far what came out can be behind what went in."""
+        return self._size
 
     def process(self, block: NDArray[np.floating], last: bool = False) -> NDArray[np.float32]:
         """Takes (channels, n) frames, returns (channels, m) float32; `last` ends the stream and returns the rest."""
@@ -132,3 +137,18 @@ class StreamConvolver:
         spectrum = scipy.fft.rfft(segment.astype(np.float64), axis=1) * self._spectrum
         valid: NDArray[np.float64] = scipy.fft.irfft(spectrum, n=self._size, axis=1)[:, self._size - self._hop :]
         return valid.astype(np.float32)
+
+
+class DelayedConvolver:
+    """A `StreamConvolver` that gives as many frames as it takes, ``latency_frames`` late: one slot of a chain."""
+
+    def __init__(self, taps: NDArray[np.floating], channels: int) -> None:
+        self._convolver = StreamConvolver(taps, channels)
+        self.latency_frames = self._convolver.most_held_frames
+        self._ready = np.zeros((channels, self.latency_frames), dtype=np.float32)
+
+    def process(self, block: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Takes and returns (channels, frames)."""
+        ready = np.concatenate([self._ready, self._convolver.process(block)], axis=1)
+        self._ready = ready[:, block.shape[1] :].copy()
+        return ready[:, : block.shape[1]]

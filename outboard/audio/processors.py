@@ -13,6 +13,9 @@ from typing import Literal, TypeAlias
 from outboard.audio.band_extension import BandExtensionSettings
 from outboard.audio.dynamic_eq import DynamicBandSettings
 from outboard.audio.dynamics import CompressorSettings
+from outboard.audio.fir import DEFAULT_TAPS
+from outboard.audio.multiband import CompressorBand
+from outboard.audio.saturation import SaturatorSettings
 from outboard.audio.stereo import StereoFieldBand, WidthSettings
 from outboard.audio.transients import TransientSettings
 
@@ -46,6 +49,22 @@ class Equalizer:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """A point of a gain curve."""
+
+    frequency_hertz: float
+    gain_db: float = 0.0
+
+
+@dataclass(frozen=True)
+class LinearPhaseEqualizer:
+    """Points by rising frequency, straight lines over log frequency between them; an odd number of taps."""
+
+    points: tuple[CurvePoint, ...]
+    taps: int = DEFAULT_TAPS
+
+
+@dataclass(frozen=True)
 class DynamicEqualizer:
     """Bands in series whose gains follow levels."""
 
@@ -55,6 +74,18 @@ class DynamicEqualizer:
 @dataclass(frozen=True)
 class Compressor(CompressorSettings):
     """A feed-forward compressor, or an upward expander (ratio under 1)."""
+
+
+@dataclass(frozen=True)
+class MultibandCompressor:
+    """A compressor for every band, by rising frequency."""
+
+    bands: tuple[CompressorBand, ...]
+
+
+@dataclass(frozen=True)
+class Saturator(SaturatorSettings):
+    """Harmonics by a curve, oversampled eight times."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +111,16 @@ class BandExtender(BandExtensionSettings):
 
 
 ProcessorKind: TypeAlias = (
-    Equalizer | DynamicEqualizer | Compressor | TransientShaper | StereoWidth | StereoField | BandExtender
+    Equalizer
+    | LinearPhaseEqualizer
+    | DynamicEqualizer
+    | Compressor
+    | MultibandCompressor
+    | Saturator
+    | TransientShaper
+    | StereoWidth
+    | StereoField
+    | BandExtender
 )
 
 

@@ -10,14 +10,20 @@ from hypothesis.extra import numpy as hnp
 
 from outboard.audio.chain import Chain
 from outboard.audio.dynamic_eq import DynamicBandSettings
+from outboard.audio.dynamics import CompressorSettings
+from outboard.audio.multiband import CompressorBand
 from outboard.audio.processors import (
     BandExtender,
     Compressor,
+    CurvePoint,
     DynamicEqualizer,
     Equalizer,
     FilterBand,
+    LinearPhaseEqualizer,
+    MultibandCompressor,
     Processor,
     ProcessorKind,
+    Saturator,
     StereoField,
     StereoWidth,
     TransientShaper,
@@ -29,6 +35,11 @@ KINDS: dict[str, ProcessorKind] = {
     "equalizer": Equalizer((FilterBand("high_pass", 100.0), FilterBand("peak", 3_000.0, 2.0, 1.0))),
     "dynamic_equalizer": DynamicEqualizer((DynamicBandSettings(320.0, 1.0, 4.0, -3.0, relative_threshold_db=-20.0),)),
     "compressor": Compressor(-30.0, 2.0, lookahead_ms=5.0),
+    "tone": LinearPhaseEqualizer((CurvePoint(20.0, -60.0), CurvePoint(40.0), CurvePoint(3_000.0, 2.0)), 4_095),
+    "bands": MultibandCompressor(
+        (CompressorBand(200.0, CompressorSettings(-30.0, 2.0)), CompressorBand(0.0, CompressorSettings(-30.0, 2.0)))
+    ),
+    "warmth": Saturator("tape", 6.0),
     "transients": TransientShaper(attack_db=4.0, sustain_db=-2.0),
     "width": StereoWidth(0.7, 100.0),
     "field": StereoField((StereoFieldBand(300.0, 3_000.0, 0.7, 0.1),)),
@@ -94,7 +105,7 @@ def test_a_sidechain_meets_the_frame_it_belongs_to() -> None:
 def test_reports_carry_the_gains() -> None:
     """Processors with a moving gain report its mean and extreme, the others none."""
     chain = Chain(ALL, RATE)
-    chain.process(noise(3))
+    chain.process(noise(3, 96_000))
     reports = {r.label: r for r in chain.reports()}
     assert reports["compressor"].average_gain_db < -1.0
     assert reports["dynamic_equalizer"].average_gain_db < 0.0
