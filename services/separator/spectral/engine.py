@@ -27,7 +27,7 @@ from services.separator.spectral.fusion import Fusion
 from services.separator.spectral.grid import RESOLUTION_RATIO, Grid
 from services.separator.spectral.medians import Plane
 
-VERSION = 1
+VERSION = 2
 # Batches before and after the masked one that evidence may come from.
 CONTEXT_BATCHES = 4
 

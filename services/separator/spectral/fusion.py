@@ -5,6 +5,9 @@ This is a log-linear posterior: each cue multiplies a stem's odds by ``exp(weigh
 where no cue speaks. Vocals, drums, bass and other each have one weight per cue and one prior per knot of a
 logarithmic frequency axis; that is all there is to learn, and it was fitted on seeded demo songs and on mixtures of
 one published multitrack (see docs/benchmarks.md).
+
+In the low end, where the bass is often 20 dB above everything, even a small share of it in a wrong stem is louder
+than that stem: odds are sharpened there, so that a doubtful bin goes to its likeliest stem.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ from services.separator.spectral.grid import Grid
 from services.separator.spectral.medians import Plane
 from services.separator.spectral.weights import CUE_WEIGHTS, PRIOR_KNOTS_HERTZ, PRIORS
 
+# Factor on the odds up to the first frequency, 1 from the second on.
+LOW_SHARPNESS = 1.5
+LOW_SHARPNESS_HERTZ = (100.0, 250.0)
+
 
 class Fusion:
     """Masks on one grid."""
@@ -25,6 +32,7 @@ class Fusion:
         knots = np.log2(PRIOR_KNOTS_HERTZ)
         self._prior = np.stack([np.interp(octaves, knots, prior) for prior in PRIORS.values()]).astype(np.float32)
         self._weights = np.array([CUE_WEIGHTS[cue] for cue in CUES], dtype=np.float32).T.copy()
+        self._sharpness = np.interp(grid.hertz, LOW_SHARPNESS_HERTZ, (LOW_SHARPNESS, 1.0)).astype(np.float32)
 
     def masks(self, cues: Plane) -> Plane:
         """Masks of vocals, drums, bass and other.
@@ -36,5 +44,6 @@ class Fusion:
             (stems, steps, bins), in 0..1, summing to one.
         """
         odds = np.tensordot(self._weights, cues, axes=1) + self._prior[:, None]
+        odds *= self._sharpness
         np.exp(odds - np.max(odds, axis=0), out=odds)
         return np.asarray(odds / np.sum(odds, axis=0), dtype=np.float32)
