@@ -314,3 +314,19 @@ def test_spectra_keep_the_level() -> None:
     stream = SpectrumStream(RATE, 2)
     batches = [batch.power.sum(axis=1) for batch in stream.process(_noise(10.0))]
     assert np.concatenate(batches).mean() == pytest.approx(0.01, rel=0.02)
+
+
+def test_third_octaves_show_where_the_energy_is() -> None:
+    """A sine's level stands in its own third of an octave (0 dB), white noise rises by 1 dB from each to the next."""
+    time = np.arange(5 * 48_000) / 48_000
+    sine = np.tile(0.2 * np.sin(2 * np.pi * 1_000 * time), (2, 1)).astype(np.float32)
+    bands = analyze(sine, 48_000).third_octaves
+    loudest = max(bands, key=lambda band: band.level_db)
+    assert len(bands) == 28
+    assert loudest.low_hertz < 1_000 < loudest.high_hertz
+    assert loudest.level_db == pytest.approx(0.0, abs=0.05)
+    noise = (0.1 * np.random.default_rng(1).standard_normal((2, 10 * 48_000))).astype(np.float32)
+    levels = [band.level_db for band in analyze(noise, 48_000).third_octaves]
+    slope = float(np.polyfit(np.arange(12), levels[14:26], 1)[0])
+    assert slope == pytest.approx(1.0, abs=0.05), f"{slope:.3f} dB per third of an octave"
+    assert len(analyze(noise, 8_000).third_octaves) == 22

@@ -1,4 +1,4 @@
-"""The long-term spectrum: six band levels against a target, where the spectrum ends, and the noise floor.
+"""The long-term spectrum: levels by band and third of an octave against a target, its upper end, and the noise floor.
 
 **Target.** Released music is pink noise (equal energy per octave) with less at both ends: the target rises by 3 dB
 per octave from 20 to 60 Hz, is pink to 100 Hz and falls by 1.5 dB per octave above. Levels are relative to the energy
@@ -20,8 +20,10 @@ from outboard.audio.analysis.result import BandLevel
 from outboard.audio.spectrum import SpectrumBatch
 
 _EDGES_HERTZ = (20.0, 60.0, 200.0, 500.0, 2000.0, 6000.0, 16000.0)
+_THIRD = 10.0**0.05  # half a third of an octave, base ten as in IEC 61260-1
+_THIRDS_HERTZ = tuple(1000.0 * 10.0 ** (k / 10.0) for k in range(-15, 13))
 # (from hertz, to hertz, slope in dB per octave on top of pink)
-_TARGET = ((20.0, 60.0, 3.0), (60.0, 100.0, 0.0), (100.0, 16000.0, -1.5))
+_TARGET = ((20.0, 60.0, 3.0), (60.0, 100.0, 0.0), (100.0, 24000.0, -1.5))
 _BANDWIDTH_DEPTH = 1e-8  # 80 dB
 _LEVELS_LOW_DB, _LEVELS_STEP_DB, _LEVELS_COUNT = -140.0, 0.1, 1600  # histogram of frame levels, -140 to +20 dBFS
 _FLOOR_SHARE = 0.05
@@ -59,19 +61,26 @@ class LongTermSpectrum:
     @property
     def band_levels(self) -> tuple[BandLevel, ...]:
         """See the module; bands that begin over Nyquist are left out; empty for silence."""
+        return self._levels_against_target(list(pairwise(_EDGES_HERTZ)))
+
+    @property
+    def third_octaves(self) -> tuple[BandLevel, ...]:
+        """See `Analysis`."""
+        return self._levels_against_target([(hertz / _THIRD, hertz * _THIRD) for hertz in _THIRDS_HERTZ])
+
+    def _levels_against_target(self, bands: list[tuple[float, float]]) -> tuple[BandLevel, ...]:
         nyquist = self._bin_hertz * (len(self._power) - 1)
-        edges = [min(edge, nyquist) for edge in _EDGES_HERTZ]
-        bands = [(low, high) for low, high in pairwise(edges) if high > low]
-        energies = [self._energy(low, high) for low, high in bands]
-        targets = [_target_energy(low, high) for low, high in bands]
-        if sum(energies) <= 0.0:
+        lowest, highest = _EDGES_HERTZ[0], min(_EDGES_HERTZ[-1], nyquist)
+        bands = [(low, min(high, nyquist)) for low, high in bands if low < nyquist]
+        whole, whole_target = self._energy(lowest, highest), _target_energy(lowest, highest)
+        if whole <= 0.0:
             return ()
-        levels_db = [10 * math.log10(max(energy / sum(energies), 1e-15)) for energy in energies]
-        targets_db = [10 * math.log10(target / sum(targets)) for target in targets]
-        return tuple(
-            BandLevel(low, high, level, target, level - target)
-            for (low, high), level, target in zip(bands, levels_db, targets_db, strict=True)
-        )
+        levels = []
+        for low, high in bands:
+            level = 10 * math.log10(max(self._energy(low, high) / whole, 1e-15))
+            target = 10 * math.log10(_target_energy(low, high) / whole_target)
+            levels.append(BandLevel(low, high, level, target, level - target))
+        return tuple(levels)
 
     def _energy(self, low_hertz: float, high_hertz: float) -> float:
         """Energy of a band; bins that an edge cuts count by their share."""

@@ -63,6 +63,8 @@ class Analysis:
             normalise; None under two frames.
         noise_floor_dbfs: level that is exceeded in 95 % of the frames of 85 ms; None where they are silent.
         stereo_bands: width and place by thirds of an octave from 150 Hz; silent ones left out, empty for one channel.
+        third_octaves: the same levels against the same target as `band_levels`, by thirds of an octave from 31.5 Hz to
+            16 kHz (IEC 61260-1); those that begin over Nyquist are left out; empty for silence.
     """
 
     frames: int
@@ -96,3 +98,4 @@ class Analysis:
     deviation: float | None
     noise_floor_dbfs: float | None
     stereo_bands: tuple[StereoBand, ...] = ()
+    third_octaves: tuple[BandLevel, ...] = ()

@@ -142,6 +142,7 @@ def analyze(audio: Float32Array, sample_rate_hertz: int, *, progress: Progress |
         deviation=levels.mono_deviation,
         noise_floor_dbfs=spectral.long_term.noise_floor_dbfs,
         stereo_bands=stereo.stereo_bands if stereo else (),
+        third_octaves=spectral.long_term.third_octaves,
     )
 
 
