@@ -10,7 +10,7 @@ Works on mapped arrays in blocks; nothing that is held in memory grows with the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +28,11 @@ from outboard.audio.spool import BLOCK_FRAMES, Spool, blocks
 from outboard.errors import InvalidInput
 from services.master.deliver import Delivered, Target, deliver
 from services.master.loudness_loop import Drive, EnergyMeter, LoudnessModel, find_drive
-from services.master.plan import ENGINE_MATCHERING, ENGINE_PASSTHROUGH
-from services.master.reference import Reference, check_references, match
+from services.master.reference import Reference, follow
 from services.master.report import build_report
 from services.master.settings import (
+    ENGINE_PASSTHROUGH,
+    REFERENCE_ENGINES,
     Compressor,
     DeliverableFile,
     LinearPhaseEqualizer,
@@ -93,8 +94,11 @@ def master(
     check_plan(plan)
     _check(array)
     steps = _Steps(progress or (lambda fraction: None))
-    plan = _with_reference_target(plan, array, references)
-    processed, processors = _processed(array, sample_rate_hertz, plan, references, spool_factory, steps.next(0.15))
+    matched = array
+    if plan.engine in REFERENCE_ENGINES:
+        followed = follow(array, sample_rate_hertz, plan, references, spool_factory, steps.next(0.1))
+        matched, plan = followed.array, followed.plan
+    processed, processors = _processed(matched, sample_rate_hertz, plan, spool_factory, steps.next(0.1))
     levelled = _levelled(processed, sample_rate_hertz, plan, spool_factory, steps.next(0.2))
     guarded = None if plan.engine == ENGINE_PASSTHROUGH else plan.ceiling_dbtp
     delivered: list[Delivered] = []
@@ -123,27 +127,14 @@ def _check(array: Array) -> None:
         raise InvalidInput("the mix holds NaN or infinity", field="audio", reason="AUDIO_NOT_FINITE")
 
 
-def _with_reference_target(plan: MasterPlan, array: Array, references: Sequence[Reference]) -> MasterPlan:
-    """The references' loudness is the target of the reference intent, unless the plan has one; a silent mix keeps
-    none.
-    """
-    if plan.engine != ENGINE_MATCHERING:
-        return plan
-    level = check_references(references, array)
-    return replace(plan, target_lufs=level) if plan.target_lufs is None else plan
-
-
 def _processed(
     array: Array,
     rate: int,
     plan: MasterPlan,
-    references: Sequence[Reference],
     spool_factory: SpoolFactory,
     progress: Progress,
 ) -> tuple[Array, tuple[ProcessorReport, ...]]:
-    """Everything in front of the limiter."""
-    if plan.engine == ENGINE_MATCHERING:
-        return match(array, rate, references, spool_factory), ()
+    """The chain in front of the limiter."""
     slots = [_Slot.of(processor, rate, array.shape[0]) for processor in plan.chain if not processor.bypass]
     if not slots:
         return array, ()

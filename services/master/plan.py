@@ -15,6 +15,9 @@ import numpy as np
 
 from outboard.audio.analysis import Analysis, BandLevel
 from services.master.settings import (
+    ENGINE_CHAIN,
+    ENGINE_MATCH,
+    ENGINE_PASSTHROUGH,
     Compressor,
     CurvePoint,
     DeliverableSpec,
@@ -24,12 +27,14 @@ from services.master.settings import (
     MasterPlan,
     MasterSettings,
     Processor,
+    ReferenceMatch,
     check_settings,
 )
 
 INTENT_TARGET_LUFS = {"streaming": -14.0, "loud": -10.0, "custom": -14.0, "reference": None}
 INTENT_CEILING_DBTP = -1.0
-ENGINE_CHAIN, ENGINE_MATCHERING, ENGINE_PASSTHROUGH = "chain", "matchering", "passthrough"
+REFERENCE_EQUALIZER_LIMIT_DB = 9.0
+"""Guard-rail of the equaliser where a mix is matched to references."""
 
 _RUMBLE = (CurvePoint(2.0, -80.0), CurvePoint(10.0, -24.0), CurvePoint(20.0, -4.0), CurvePoint(30.0, 0.0))
 _MUD_HERTZ, _MUD_EDGES_HERTZ = 320.0, (160.0, 640.0)
@@ -89,7 +94,7 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
     """
     check_settings(settings)
     profile = MasterProfile.from_values(preset or {})
-    engine = settings.engine or (ENGINE_MATCHERING if settings.intent == "reference" else ENGINE_CHAIN)
+    engine = settings.engine or (ENGINE_MATCH if settings.intent == "reference" else ENGINE_CHAIN)
     ceiling = settings.ceiling_dbtp if settings.ceiling_dbtp is not None else INTENT_CEILING_DBTP
     target, target_note = _target(analysis, settings, engine)
     notes = [target_note]
@@ -98,6 +103,7 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
         chain = [_equalizer(analysis, profile, settings.intensity / 100.0, notes)]
         chain += _compressor(analysis, profile, settings, notes)
     drive = target - analysis.integrated_lufs if target is not None and analysis.integrated_lufs is not None else 0.0
+    match = ReferenceMatch(settings.intensity, settings.nearest_reference) if engine == ENGINE_MATCH else None
     return MasterPlan(
         intent=settings.intent,
         engine=engine,
@@ -106,10 +112,11 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
         chain=tuple(chain),
         drive_db=drive,
         limiter=Limiter(),
-        guard_rails=GuardRails(),
+        guard_rails=GuardRails(equalizer_db=REFERENCE_EQUALIZER_LIMIT_DB) if match else GuardRails(),
         deliverables=settings.deliverables or (DeliverableSpec(name="master"),),
         seed=settings.seed,
         notes=tuple(notes),
+        match=match,
     )
 
 

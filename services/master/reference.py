@@ -1,27 +1,43 @@
-"""The reference intent by matchering: spectrum and level of mid and side are matched to a reference song (Sergree,
-GPL-3.0).
+"""The reference intent: a mix becomes like one or several finished songs.
 
-Only its matching is used: its limiter knows no true peak and its files no other rate, so the result comes back
-unlimited, as floats. Matchering holds whole songs in memory (about 7 kB a millisecond of stereo); it is the one stage
-whose memory grows with the song. It is imported when first used.
+    references ─► heard (measured, refused where they cannot serve) ─► averaged, or the nearest ─┐
+    mix ─► measured ─────────────────────────────────────────────────► fitted ─► rendered, unlimited
+
+The engine `match` is our own (`reference_fit`, `reference_render`): two passes over mapped arrays, flat memory, any
+length. The engine `matchering` is the library of that name (`reference_matchering`).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.audio.loudness import integrated_loudness
-from outboard.audio.resample import resample
+from outboard.audio.song_profile import SongProfile, embedding_distance, measure_profile, splits_for
 from outboard.audio.spool import Spool, blocks
 from outboard.errors import InvalidInput
+from services.master.reference_fit import average, fit
+from services.master.reference_matchering import match_by_matchering
+from services.master.reference_render import render_match
+from services.master.settings import (
+    ENGINE_MATCHERING,
+    HIGHEST_TARGET_LUFS,
+    LOWEST_TARGET_LUFS,
+    HeardReference,
+    MasterPlan,
+    ReferenceMatch,
+)
 
-_SHORTEST_SECONDS = 5.0
+Array = NDArray[np.float32]
+Progress = Callable[[float], None]
+SpoolFactory = Callable[[int], Spool]
+
+SHORTEST_SECONDS = 5.0
+"""Less than this of a reference tells nothing of a song."""
 _SMALLEST_DIFFERENCE = 1e-6
+_SAME_DISTANCE, _SAME_SECONDS = 0.05, 0.1  # the same recording in another file: coded again, or at another level
 
 
 @dataclass(frozen=True)
@@ -29,81 +45,164 @@ class Reference:
     """A song to be like: float32 (channels, frames), may be mapped."""
 
     name: str
-    array: NDArray[np.float32]
+    array: Array
     sample_rate_hertz: int
 
 
-def check_references(references: Sequence[Reference], mix: NDArray[np.float32]) -> float:
-    """Refuses what cannot serve as a reference; returns the mean loudness of those given, in LUFS.
+@dataclass(frozen=True)
+class Followed:
+    """The matched mix, unlimited, and the plan with all that was decided for it."""
 
-    Raises:
-        InvalidInput: REFERENCE_UNSUITABLE: none given, silent, shorter than 5 s, or the mix itself.
-    """
-    if not references:
-        raise _unsuitable("the reference intent needs a reference song")
-    levels = []
-    for reference in references:
-        if reference.array.shape[1] < _SHORTEST_SECONDS * reference.sample_rate_hertz:
-            raise _unsuitable(f"reference {reference.name!r} is shorter than {_SHORTEST_SECONDS:.0f} s")
-        level = integrated_loudness(blocks(reference.array), reference.sample_rate_hertz)
-        if level is None:
-            raise _unsuitable(f"reference {reference.name!r} is silent")
-        if reference.array.shape == mix.shape and _same(reference.array, mix):
-            raise _unsuitable(f"reference {reference.name!r} is the mix itself")
-        levels.append(level)
-    return float(np.mean(levels))
+    array: Array
+    plan: MasterPlan
 
 
-def match(
-    array: NDArray[np.float32],
+def follow(
+    array: Array,
     sample_rate_hertz: int,
+    plan: MasterPlan,
     references: Sequence[Reference],
-    spool_factory: Callable[[int], Spool],
-) -> NDArray[np.float32]:
-    """The mix with the references' spectrum and level, unlimited; several references count one after the other as one
-    song.
+    spool_factory: SpoolFactory,
+    progress: Progress,
+) -> Followed:
+    """Matches a mix to references, or renders the match that the plan already holds.
 
     Args:
-        array: (1 or 2, frames), at least one analysis frame of matchering (4096) long.
-
-    Returns:
-        (channels, frames) float32, mapped.
+        array: the mix, (1 or 2, frames), may be mapped.
+        sample_rate_hertz: of it.
+        plan: of an engine that serves references. Its `target_lufs` is kept where it is set.
+        references: at least one, unless the plan's match has its bands.
+        spool_factory: makes an empty spool of that many channels.
+        progress: told the fraction done; may raise.
 
     Raises:
-        InvalidInput: AUDIO_TOO_SHORT.
+        InvalidInput: REFERENCE_UNSUITABLE: none, shorter than 5 s, silent, speech, or the mix itself;
+            AUDIO_TOO_MANY_CHANNELS; AUDIO_NOT_FINITE.
     """
-    with warnings.catch_warnings():  # its resampler imports from a namespace that SciPy is about to drop
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import matchering
-        from matchering import stages
+    if plan.match is not None and plan.match.bands:
+        return _rendered(array, sample_rate_hertz, plan, (), spool_factory, progress)
+    check_references(references, array, sample_rate_hertz)
+    share = 0.4 / len(references)
+    heard = [
+        _heard(reference, _part(progress, index * share, (index + 1) * share))
+        for index, reference in enumerate(references)
+    ]
+    if plan.engine == ENGINE_MATCHERING:
+        matched = match_by_matchering(array, sample_rate_hertz, references, spool_factory)
+        return Followed(matched, _with_target(plan, average(heard).lufs))
+    named = list(zip([reference.name for reference in references], heard, strict=True))
+    return _rendered(array, sample_rate_hertz, plan, named, spool_factory, _part(progress, 0.4, 1.0))
 
-    config = matchering.Config(internal_sample_rate=sample_rate_hertz, max_length=1e9)
-    if array.shape[1] <= 2 * config.fft_size:
-        raise InvalidInput("the mix is too short to be matched to a reference", field="audio", reason="AUDIO_TOO_SHORT")
-    goal = np.concatenate(
-        [_stereo(resample(song.array, song.sample_rate_hertz, sample_rate_hertz)) for song in references], axis=1
+
+def check_references(references: Sequence[Reference], mix: Array, sample_rate_hertz: int) -> None:
+    """Refuses what can be seen without listening: none, too short, too many channels, the mix itself."""
+    if not references:
+        raise _unsuitable("the reference intent needs a reference song")
+    for reference in references:
+        channels, frames = reference.array.shape
+        if channels not in (1, 2):
+            message = f"reference {reference.name!r} has {channels} channels: 1 or 2 are understood"
+            raise InvalidInput(message, field="references", reason="AUDIO_TOO_MANY_CHANNELS")
+        if frames < SHORTEST_SECONDS * reference.sample_rate_hertz:
+            raise _unsuitable(f"reference {reference.name!r} is shorter than {SHORTEST_SECONDS:.0f} s")
+        alike = reference.array.shape == mix.shape and reference.sample_rate_hertz == sample_rate_hertz
+        if alike and _same(reference.array, mix):
+            raise _unsuitable(f"reference {reference.name!r} is the mix itself")
+
+
+def _heard(reference: Reference, progress: Progress) -> SongProfile:
+    profile = measure_profile(reference.array, reference.sample_rate_hertz, progress=progress)
+    if profile.lufs is None:
+        raise _unsuitable(f"reference {reference.name!r} is silent")
+    if profile.is_speech:
+        raise _unsuitable(f"reference {reference.name!r} is speech, not a song")
+    return profile
+
+
+def _rendered(
+    array: Array,
+    rate: int,
+    plan: MasterPlan,
+    named: Sequence[tuple[str, SongProfile]],
+    spool_factory: SpoolFactory,
+    progress: Progress,
+) -> Followed:
+    """The own engine: measured, fitted where the plan has no numbers yet, rendered."""
+    with spool_factory(len(splits_for(rate)) + 1) as levels, spool_factory(array.shape[0]) as spool:
+        mix = measure_profile(array, rate, levels, _part(progress, 0.0, 0.5))
+        plan = _fitted(mix, rate, plan, named) if named else plan
+        if plan.match is None or not plan.match.bands:
+            return Followed(array, plan)
+        render_match(array, rate, plan.match, levels.array, spool, _part(progress, 0.5, 1.0))
+        return Followed(spool.array, plan)
+
+
+def _fitted(mix: SongProfile, rate: int, plan: MasterPlan, named: Sequence[tuple[str, SongProfile]]) -> MasterPlan:
+    """The plan with the numbers of the match, its loudness, and a sentence for each decision."""
+    asked = plan.match or ReferenceMatch()
+    if mix.lufs is None or mix.seconds < SHORTEST_SECONDS:
+        note = f"The mix is silent or shorter than {SHORTEST_SECONDS:.0f} s: it was not matched to the reference."
+        target = None if mix.lufs is None else float(np.mean([profile.lufs for _, profile in named]))
+        return _with_target(replace(plan, notes=(*plan.notes, note)), target)
+    distances = [embedding_distance(mix, profile) for _, profile in named]
+    for (name, profile), distance in zip(named, distances, strict=True):
+        if distance < _SAME_DISTANCE and abs(profile.seconds - mix.seconds) < _SAME_SECONDS:
+            raise _unsuitable(f"reference {name!r} is the mix itself in another file")
+    nearest = int(np.argmin(distances))
+    followed = [index for index in range(len(named)) if not asked.nearest or index == nearest]
+    goal = average([named[index][1] for index in followed])
+    share, rails = asked.intensity / 100.0, plan.guard_rails
+    found = fit(
+        mix, goal, rate, intensity=share, equalizer_limit_db=rails.equalizer_db, side_gain_limit=rails.side_gain,
+        lowest_correlation=rails.correlation,
+    )  # fmt: skip
+    told = tuple(
+        HeardReference(name, profile.lufs, distances[index], index in followed)
+        for index, (name, profile) in enumerate(named)
     )
-    _, matched, _ = stages.main(
-        np.ascontiguousarray(_stereo(array).T, dtype=np.float64),
-        np.ascontiguousarray(goal.T, dtype=np.float64),
-        config,
-        need_default=False,
-        need_no_limiter=True,
-    )
-    with spool_factory(array.shape[0]) as spool:
-        for block in blocks(np.asarray(matched).T):
-            spool.append(block if array.shape[0] == 2 else block.mean(axis=0, keepdims=True))
-        return spool.array
+    target = None if goal.lufs is None else mix.lufs + share * (goal.lufs - mix.lufs)
+    found = replace(found, intensity=asked.intensity, nearest=asked.nearest, references=told)
+    return _with_target(replace(plan, match=found, notes=plan.notes + _sentences(found, mix, goal)), target)
 
 
-def _stereo(array: NDArray[np.floating]) -> NDArray[np.floating]:
-    return array if array.shape[0] == 2 else np.repeat(array[:1], 2, axis=0)
+def _sentences(found: ReferenceMatch, mix: SongProfile, goal: SongProfile) -> tuple[str, ...]:
+    names = [f"{reference.name} ({reference.distance:.2f})" for reference in found.references if reference.followed]
+    how = "the nearest of those given" if found.nearest else "averaged" if len(names) > 1 else "the only one"
+    highest = max(found.bands, key=lambda band: band.mid_gain_db)
+    lowest = min(found.bands, key=lambda band: band.mid_gain_db)
+    sentences = [
+        f"Followed at {found.intensity:.0f} %: {', '.join(names)}, {how}; the figure is the distance of sound.",
+        f"The spectrum is matched by {lowest.mid_gain_db:+.1f} dB (at {lowest.frequency_hertz:.0f} Hz) to "
+        f"{highest.mid_gain_db:+.1f} dB (at {highest.frequency_hertz:.0f} Hz) on the mid signal.",
+    ]
+    if mix.is_stereo and goal.is_stereo:
+        wider = float(np.mean([band.side_gain_db - band.mid_gain_db for band in found.bands]))
+        sentences.append(f"The sides are moved by {wider:+.1f} dB against the middle, on average over the bands.")
+    else:
+        sentences.append("Width is left alone: the mix or the reference is mono.")
+    moved = [point.gain_db for band in found.dynamics for point in band.points]
+    if moved and max(map(abs, moved)) > 0.1:
+        sentences.append(f"Levels within the bands are moved by {min(moved):+.1f} to {max(moved):+.1f} dB.")
+    return tuple(sentences)
 
 
-def _same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+def _with_target(plan: MasterPlan, lufs: float | None) -> MasterPlan:
+    """The references' loudness is the target, unless the plan has one; a silent mix keeps none."""
+    if plan.target_lufs is not None or lufs is None:
+        return plan
+    target = min(max(lufs, LOWEST_TARGET_LUFS), HIGHEST_TARGET_LUFS)
+    note = f"Loudness is brought to {target:.1f} LUFS, after the reference."
+    return replace(plan, target_lufs=target, notes=(*plan.notes, note))
+
+
+def _same(one: Array, other: Array) -> bool:
     pairs = zip(blocks(one), blocks(other), strict=True)
     return all(float(np.abs(a - b).max(initial=0.0)) < _SMALLEST_DIFFERENCE for a, b in pairs)
 
 
 def _unsuitable(message: str) -> InvalidInput:
     return InvalidInput(message, field="references", reason="REFERENCE_UNSUITABLE")
+
+
+def _part(progress: Progress, begin: float, end: float) -> Progress:
+    return lambda fraction: progress(begin + (end - begin) * min(1.0, fraction))

@@ -23,7 +23,7 @@ from services.master.settings import (
 if TYPE_CHECKING:
     from services.master.master import Levelled
 
-ENGINE_VERSIONS = {"chain": 1, "matchering": 1, "passthrough": 1}
+ENGINE_VERSIONS = {"chain": 1, "match": 1, "matchering": 1, "passthrough": 1}
 """Raised whenever an engine's sound changes."""
 
 LOUDNESS_TOLERANCE_LU = 0.2

@@ -13,8 +13,11 @@ from outboard.audio.files.mp3 import BITRATES_KBPS
 from outboard.errors import InvalidInput, Violation
 
 INTENTS = ("streaming", "loud", "reference", "custom")
-ENGINES = ("", "chain", "match", "matchering", "passthrough")
-REFERENCE_ENGINES = ("match", "matchering")
+ENGINE_CHAIN, ENGINE_PASSTHROUGH = "chain", "passthrough"
+ENGINE_MATCH, ENGINE_MATCHERING = "match", "matchering"
+REFERENCE_ENGINES = (ENGINE_MATCH, ENGINE_MATCHERING)
+ENGINES = ("", ENGINE_CHAIN, *REFERENCE_ENGINES, ENGINE_PASSTHROUGH)
+LOWEST_TARGET_LUFS, HIGHEST_TARGET_LUFS = -40.0, -5.0
 _SAMPLE_RATES_HERTZ = (44100, 48000, 88200, 96000)
 _MP3_RATES_HERTZ = (44100, 48000)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -341,8 +344,9 @@ def _intent_violations(intent: str, engine: str, engines: tuple[str, ...]) -> li
 
 def _level_violations(target_lufs: float | None, ceiling_dbtp: float | None) -> list[Violation]:
     wrong = []
-    if target_lufs is not None and not -40.0 <= target_lufs <= -5.0:
-        wrong.append(Violation("target_lufs", f"{target_lufs} is outside of -40 to -5 LUFS"))
+    if target_lufs is not None and not LOWEST_TARGET_LUFS <= target_lufs <= HIGHEST_TARGET_LUFS:
+        message = f"{target_lufs} is outside of {LOWEST_TARGET_LUFS:.0f} to {HIGHEST_TARGET_LUFS:.0f} LUFS"
+        wrong.append(Violation("target_lufs", message))
     if ceiling_dbtp is not None and not -20.0 <= ceiling_dbtp <= 0.0:
         wrong.append(Violation("ceiling_dbtp", f"{ceiling_dbtp} is outside of -20 to 0 dBTP"))
     return wrong

@@ -22,7 +22,7 @@ from outboard.v1 import (
 )
 from services.orchestrator.engines import EngineCatalogue
 
-REFERENCE_ENGINE = "matchering"
+REFERENCE_ENGINES = ("match", "matchering")
 """What runs for the reference intent unless another engine is named."""
 # A stage that is still starting is waited for: nobody is helped by a job that fails a second before it could run.
 _PATIENT: dict[str, Any] = {"wait_for_ready": True, "timeout": 60.0}
@@ -46,7 +46,7 @@ class Peers:
         """The engine that a master will run: the named one, or the best for the intent."""
         name = settings.engine
         if not name and settings.intent == master_service_pb2.MASTER_INTENT_REFERENCE:
-            name = REFERENCE_ENGINE
+            name = REFERENCE_ENGINES[0]
         return await self.master_engines.resolve(name, "job.mastering.engine")
 
     async def close(self) -> None:

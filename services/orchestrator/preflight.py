@@ -16,7 +16,7 @@ from outboard.errors import FailedPrecondition, InvalidInput, NotFound, Outboard
 from outboard.rpc.channel import outboard_errors
 from outboard.v1 import analysis_pb2, job_service_pb2, master_service_pb2, mixer_service_pb2
 from services.orchestrator.field_paths import name_job_fields
-from services.orchestrator.peers import REFERENCE_ENGINE, Peers
+from services.orchestrator.peers import REFERENCE_ENGINES, Peers
 from services.orchestrator.progress import Stage
 
 _PATIENCE_SECONDS = 3.0
@@ -85,7 +85,7 @@ class Preflight:
         settings = master_service_pb2.MasterSettings()
         settings.CopyFrom(job.mastering)
         settings.engine = (await self._peers.master_engine(settings)).name
-        if settings.engine == REFERENCE_ENGINE and not job.references:
+        if settings.engine in REFERENCE_ENGINES and not job.references:
             raise InvalidInput(
                 "the reference intent needs a reference song", reason="REFERENCE_UNSUITABLE", field="job.references"
             )

@@ -120,7 +120,7 @@ def test_reference_intent_matches_its_loudness_under_the_ceiling(song: Array, tm
     assert delivered.true_peak_dbtp is not None
     assert delivered.true_peak_dbtp <= -0.95
     assert delivered.frames == song.shape[1]
-    assert result.report.engine.name == "matchering"
+    assert result.report.engine.name == "match"
 
 
 @pytest.mark.parametrize("kind", ["none", "silent", "short", "same"])
