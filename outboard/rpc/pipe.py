@@ -39,6 +39,7 @@ class Pipe(Generic[T]):
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._wake = asyncio.Event()
+        self._loop_waits = False
         self._ended = False
         self._error: Exception | None = None
         self._closed = False
@@ -55,7 +56,7 @@ class Pipe(Generic[T]):
         with self._changed:
             self._wait(lambda: len(self._items) < self._size, "nothing was read")
             self._items.append(item)
-        self._notify_loop()
+            self._notify_loop()
 
     def offer(self, item: T) -> bool:
         """Append an item if there is room at once; whether it was."""
@@ -63,7 +64,7 @@ class Pipe(Generic[T]):
             if self._closed or len(self._items) >= self._size:
                 return False
             self._items.append(item)
-        self._notify_loop()
+            self._notify_loop()
         return True
 
     def get(self) -> T:
@@ -79,7 +80,7 @@ class Pipe(Generic[T]):
             if not self._items:
                 raise self._error or Ended
             item = self._items.popleft()
-        self._notify_loop()
+            self._notify_loop()
         return item
 
     def end(self, error: Exception | None = None) -> None:
@@ -88,7 +89,7 @@ class Pipe(Generic[T]):
             self._ended = True
             self._error = error
             self._changed.notify_all()
-        self._notify_loop()
+            self._notify_loop()
 
     def _wait(self, ready: Callable[[], bool], complaint: str) -> None:
         if not self._changed.wait_for(lambda: self._closed or ready(), self._idle_seconds):
@@ -97,7 +98,10 @@ class Pipe(Generic[T]):
             raise Cancelled("the call has ended")
 
     def _notify_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._wake.set)
+        """Wakes the loop's end if it waits, and only then: each call is a write to the loop's own socket."""
+        if self._loop_waits:
+            self._loop_waits = False
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     # The event loop's end.
 
@@ -111,7 +115,7 @@ class Pipe(Generic[T]):
                     self._items.append(item)
                     self._changed.notify_all()
                     return
-                self._wake.clear()
+                self._wait_for_thread()
             await self._wake.wait()
 
     async def get_async(self) -> T:
@@ -127,8 +131,12 @@ class Pipe(Generic[T]):
                     return self._items.popleft()
                 if self._ended or self._closed:
                     raise Ended
-                self._wake.clear()
+                self._wait_for_thread()
             await self._wake.wait()
+
+    def _wait_for_thread(self) -> None:
+        self._wake.clear()
+        self._loop_waits = True
 
     def close(self) -> None:
         """Drop what is in the pipe and wake both ends; from the event loop."""

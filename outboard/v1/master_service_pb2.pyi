@@ -176,6 +176,7 @@ class MasterConfig(_message.Message):
     PLAN_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     COVER_ART_FIELD_NUMBER: _builtins.int
+    ANALYSIS_FIELD_NUMBER: _builtins.int
     cover_art: _builtins.bytes
     """Cover art (JPEG or PNG, at most 2 MiB) put into every deliverable that can hold it."""
     @_builtins.property
@@ -202,6 +203,10 @@ class MasterConfig(_message.Message):
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Tags written into every deliverable, for instance "title"."""
 
+    @_builtins.property
+    def analysis(self) -> _analysis_pb2.Analysis:
+        """Measurements of the mix, where the caller has them; unset: measured here."""
+
     def __init__(
         self,
         *,
@@ -212,10 +217,11 @@ class MasterConfig(_message.Message):
         plan: Global___MasterPlan | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         cover_art: _builtins.bytes = ...,
+        analysis: _analysis_pb2.Analysis | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "plan", b"plan", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "format", b"format", "plan", b"plan", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cover_art", b"cover_art", "format", b"format", "plan", b"plan", "preset", b"preset", "references", b"references", "settings", b"settings", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "cover_art", b"cover_art", "format", b"format", "plan", b"plan", "preset", b"preset", "references", b"references", "settings", b"settings", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -18,6 +20,7 @@ from services.orchestrator.field_paths import name_job_fields
 from services.orchestrator.results import Draft, ObjectDraft
 from services.orchestrator.threads import in_thread
 
+_PIECES_AT_ONCE = 4  # a visit to a worker thread costs about as much as a piece
 FROM_STAGE = "stage_call"
 """Metadata key of errors that a stage answered with, as against errors of the orchestrator's own store."""
 
@@ -60,13 +63,36 @@ async def call_stage(
 
 
 async def audio_chunks(store: ObjectStore, source: AudioRef, stem: str = "") -> AsyncIterator[audio_pb2.AudioChunk]:
-    """A stored audio file as chunks, one read ahead of the wire at most."""
-    pieces = await in_thread(store.read, source.key, HEADER_BYTES)
+    """A stored audio file as chunks."""
     frame_bytes = 4 * source.channels
     start_frame = 0
-    while piece := await in_thread(next, pieces, b""):
-        yield audio_pb2.AudioChunk(stem=stem, start_frame=start_frame, samples=piece)
-        start_frame += len(piece) // frame_bytes
+    async with aclosing(stored_pieces(store, source.key, HEADER_BYTES)) as pieces:
+        async for piece in pieces:
+            yield audio_pb2.AudioChunk(stem=stem, start_frame=start_frame, samples=piece)
+            start_frame += len(piece) // frame_bytes
+
+
+async def stored_pieces(store: ObjectStore, key: str, offset: int) -> AsyncGenerator[bytes, None]:
+    """A stored object from an offset, in pieces of `storage.CHUNK_BYTES`; a batch of them is read ahead.
+
+    Raises:
+        NotFound: there is no such object.
+    """
+    pieces = await in_thread(store.read, key, offset)
+    ahead = asyncio.create_task(in_thread(_batch, pieces))
+    try:
+        while batch := await ahead:
+            ahead = asyncio.create_task(in_thread(_batch, pieces))
+            for piece in batch:
+                yield piece
+    finally:
+        await asyncio.wait([ahead])
+        if not ahead.cancelled():
+            ahead.exception()  # it concerns nobody any more
+
+
+def _batch(pieces: Iterator[bytes]) -> list[bytes]:
+    return list(itertools.islice(pieces, _PIECES_AT_ONCE))
 
 
 class AudioSink:

@@ -24,11 +24,12 @@ from outboard import storage
 from outboard.errors import NotFound, OutboardError
 from outboard.storage import ObjectStore, ObjectWriter
 from outboard.v1 import audio_pb2
-from services.orchestrator.threads import in_thread
+from services.orchestrator.threads import in_thread, together
 
 M = TypeVar("M", bound=Message)
 
 _MANIFEST = "manifest.json"
+_BATCH_BYTES = 1024 * 1024
 _LAYOUT = 1  # raised when the manifest changes in a way that older results cannot be read
 
 
@@ -78,28 +79,64 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 class ObjectDraft:
-    """One object that is being written."""
+    """One object that is being written.
+
+    What comes from the event loop is stored behind its back, a batch at a time: a visit to a worker thread per message
+    would cost more than the writing. A batch waits for the one before it, so at most two are in memory.
+    """
 
     def __init__(self, writer: ObjectWriter, key: str, media_type: str) -> None:
         self.key = key
         self.media_type = media_type
         self.size = 0
         self._writer = writer
+        self._batch: list[bytes] = []
+        self._batch_bytes = 0
+        self._storing: asyncio.Task[None] | None = None
 
     async def write(self, data: bytes) -> None:
-        """Appends bytes."""
+        """Appends bytes. An error of the store may come out at a later call, or when the object is closed."""
         self.size += len(data)
-        await in_thread(self._writer.write, data)
+        self._batch.append(data)
+        self._batch_bytes += len(data)
+        if self._batch_bytes >= _BATCH_BYTES:
+            await self._stored()
+            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            self._storing = asyncio.create_task(in_thread(self._store, batch))
 
     def write_blocking(self, data: bytes | memoryview) -> None:
         """Appends bytes from a worker thread."""
         self.size += memoryview(data).nbytes
         self._writer.write(data)
 
-    async def close(self, error: BaseException | None) -> StoredObject:
-        kind = type(error) if error else None
-        await in_thread(self._writer.__exit__, kind, error, None)
+    async def close(self) -> StoredObject:
+        """Stores what was written as an object."""
+        await self._stored()
+        await in_thread(self._end)
         return StoredObject(self.key, self.size, self._writer.sha256, self.media_type)
+
+    async def discard(self, error: BaseException) -> None:
+        """Gives up what was written."""
+        if self._storing:
+            await asyncio.wait([self._storing])
+            if not self._storing.cancelled():
+                self._storing.exception()  # the first error is told, whatever came after it
+        await in_thread(self._writer.__exit__, type(error), error, None)
+
+    async def _stored(self) -> None:
+        """Waits for the batch before."""
+        storing, self._storing = self._storing, None
+        if storing:
+            await storing
+
+    def _store(self, batch: list[bytes]) -> None:
+        for data in batch:
+            self._writer.write(data)
+
+    def _end(self) -> None:
+        self._store(self._batch)
+        self._batch = []
+        self._writer.__exit__(None, None, None)
 
 
 @dataclass
@@ -127,11 +164,9 @@ class Draft:
 
     async def finish(self, facts: Mapping[str, Any]) -> Result:
         """Stores everything and publishes the result, unless another attempt was first: then that one is returned."""
-        objects = {}
-        for name in list(self._open):
-            draft = self._open[name]
-            objects[name] = await draft.close(None)
-            del self._open[name]
+        # Side by side: flushes to the disk that run together cost what one does.
+        stored = await together(draft.close() for draft in self._open.values())
+        objects = dict(zip(self._open, stored, strict=True))
         manifest = {"objects": {name: vars(stored) for name, stored in objects.items()}, "facts": facts}
         text = json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()
         first = await in_thread(storage.put, self.store, f"{self.prefix}/{_MANIFEST}", text)
@@ -155,7 +190,7 @@ class Draft:
             return
         for draft in self._open.values():
             with suppress(OutboardError, asyncio.CancelledError):
-                await draft.close(error or asyncio.CancelledError())
+                await draft.discard(error or asyncio.CancelledError())
         with suppress(OutboardError):
             await in_thread(self._remove_attempt)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from outboard.storage import ObjectStore
 from outboard.v1 import job_service_pb2 as messages
 from outboard.v1 import job_service_pb2_grpc
 from services.orchestrator import uploads as uploads_module
+from services.orchestrator.exchange import stored_pieces
 from services.orchestrator.jobs import Jobs
 from services.orchestrator.threads import in_thread
 from services.orchestrator.uploads import Uploads
@@ -76,14 +78,14 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         artifact = await self._jobs.artifact(current_tenant(), request.name)
         if not 0 <= request.offset <= artifact.size:
             raise InvalidInput(f"an offset is 0 to {artifact.size}, not {request.offset}", field="offset")
-        try:
-            pieces = await in_thread(self._store.read, artifact.key, request.offset)
-        except NotFound as error:
-            raise NotFound("the artifact has expired: run the job again", reason="ARTIFACT_EXPIRED") from error
         offset = request.offset
-        while piece := await in_thread(next, pieces, b""):
-            yield messages.DownloadArtifactResponse(offset=offset, data=piece, size_bytes=artifact.size)
-            offset += len(piece)
+        async with aclosing(stored_pieces(self._store, artifact.key, offset)) as pieces:
+            try:
+                async for piece in pieces:
+                    yield messages.DownloadArtifactResponse(offset=offset, data=piece, size_bytes=artifact.size)
+                    offset += len(piece)
+            except NotFound as error:
+                raise NotFound("the artifact has expired: run the job again", reason="ARTIFACT_EXPIRED") from error
         if offset == request.offset:
             yield messages.DownloadArtifactResponse(offset=offset, size_bytes=artifact.size)
 

@@ -220,6 +220,9 @@ class Steps:
         config.settings.engine = engine.name
         digests = [source.sha256 for source in (mix, *references)]
         prefix = result_prefix(tenant, "master", [engine], plain(config), digests)
+        if song and song.audio[0].sha256 == mix.sha256:
+            # The mix is the song (nothing was done to it so far): what was measured then still holds.
+            config.analysis.CopyFrom(await self._analysis(song))
 
         async def requests() -> AsyncIterator[master_service_pb2.MasterRequest]:
             yield master_service_pb2.MasterRequest(config=config)

@@ -1,7 +1,7 @@
-"""Blocking calls beside the event loop.
+"""Blocking calls beside the event loop, and work side by side on it.
 
-They run in a pool of their own: the workflow engine replaces the event loop's default pool and shuts it down with
-itself, while progress and clean-up still want to be written.
+Blocking calls run in a pool of their own: the workflow engine replaces the event loop's default pool and shuts it down
+with itself, while progress and clean-up still want to be written.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,3 +37,12 @@ async def stoppable(function: Callable[[], R], stop: Callable[[], None]) -> R:
         if not future.cancelled():
             future.exception()  # whatever it was concerns nobody any more
         raise
+
+
+async def together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
+    """Results of work side by side. All of it has ended when the first error is raised: nothing outlives its caller."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]

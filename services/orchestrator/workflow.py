@@ -6,9 +6,8 @@ Steps are preemptible: the cancel flag in the database stops the running one wit
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
@@ -19,6 +18,7 @@ from services.orchestrator.extras import Extras
 from services.orchestrator.finish import Finish, Outcome
 from services.orchestrator.specification import Route
 from services.orchestrator.steps import Steps
+from services.orchestrator.threads import together
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,15 +88,6 @@ class Pipeline:
             await step(self._finish.fail, *job, Internal("an internal error, see the orchestrator's log"))
         finally:
             self._finish.forget(job_id)
-
-
-async def together(steps: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
-    """Results of steps side by side. All have ended when the first error is raised: nothing outlives its job."""
-    results = await asyncio.gather(*steps, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
 
 
 async def step(function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:

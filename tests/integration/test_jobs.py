@@ -75,6 +75,19 @@ async def test_mix_of_toy_stems_is_the_song(mesh: Bench, tmp_path: Path) -> None
     assert await mesh.client.read(_artifact(job, "mix.wav")) == noise_file(1, 1.0)
 
 
+async def test_song_that_reaches_the_master_unchanged_is_not_measured_again(mesh: Bench) -> None:
+    """The master is told the song's analysis where the mix is the song, bit by bit, and only there."""
+    for stages in ([4], [3, 4], []):
+        await mesh.client.wait((await mesh.job(200 + len(stages), stages=stages)).name)
+        assert mesh.behaviour.master_config is not None
+        assert mesh.behaviour.master_config.HasField("analysis")
+    stems = messages.StemsInput()
+    for index in range(2):
+        stems.stems.add(name=f"stem {index}", upload=(await mesh.upload(210 + index)).name)
+    await mesh.client.wait((await mesh.client.create_job(Job(stems=stems))).name)
+    assert not mesh.behaviour.master_config.HasField("analysis")
+
+
 async def test_known_results_are_not_computed_again(mesh: Bench) -> None:
     """A second job on the same bytes and settings calls no stage, says so, and has equal artifacts and report."""
     first = await mesh.client.wait((await mesh.job(2)).name)

@@ -53,6 +53,7 @@ class Behaviour:
     running: Counter[str] = field(default_factory=Counter)
     seconds_per_chunk: dict[str, float] = field(default_factory=dict)
     errors: dict[str, list[OutboardError]] = field(default_factory=dict)
+    master_config: master_service_pb2.MasterConfig | None = None
 
     async def begin(self, stage: str) -> None:
         """Counts a call, and fails it if an error waits for this stage."""
@@ -140,6 +141,7 @@ class Toys(
         await self._behaviour.begin("master")
         async with self._running("master"):
             config = (await anext(aiter(request_iterator))).config
+            self._behaviour.master_config = config
             layout = config.format
             data = float_wave_header(layout.frames, layout.channels, layout.sample_rate_hertz)
             offset = 0
