@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_generated_stubs_are_current(tmp_path: Path) -> None:
-    """Stubs generated now from protos/ equal the committed ones byte by byte: nobody forgot `make protos`."""
+    """Stubs and type stubs generated now from protos/ equal the committed ones byte by byte, and there are no others:
+    nobody forgot `make protos`."""
     protos = sorted((ROOT / "protos/outboard/v1").glob("*.proto"))
     assert protos
     google_protos = Path(next(iter(google.api.__path__))).parents[1]
@@ -23,14 +24,22 @@ def test_generated_stubs_are_current(tmp_path: Path) -> None:
         sys.executable,
         *("-m", "grpc_tools.protoc", "-I", str(ROOT / "protos"), "-I", str(google_protos)),
         *(f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}"),
+        *(option for name in ("mypy", "mypy_grpc") for option in _type_stubs(name, tmp_path)),
         *map(str, protos),
     ]
     subprocess.run(command, check=True, cwd=ROOT)
-    generated = sorted((tmp_path / "outboard/v1").glob("*.py"))
-    assert len(generated) == 2 * len(protos)
-    for file in generated:
-        committed = ROOT / "outboard/v1" / file.name
-        assert committed.read_text() == file.read_text(), f"run `make protos`: {file.name} is stale"
+    generated = {file.name: file.read_text() for file in (tmp_path / "outboard/v1").iterdir()}
+    committed = {file.name: file.read_text() for file in (ROOT / "outboard/v1").glob("*_pb2*")}
+    assert len(generated) == 4 * len(protos)
+    assert generated.keys() == committed.keys(), "run `make protos`: files are missing, or nothing makes them any more"
+    stale = [name for name in generated if generated[name] != committed[name]]
+    assert not stale, f"run `make protos`: stale are {stale}"
+
+
+def _type_stubs(name: str, folder: Path) -> tuple[str, str]:
+    """What makes protoc write .pyi files, as the Makefile does."""
+    plugin = Path(sys.executable).with_name(f"protoc-gen-{name}")
+    return f"--plugin=protoc-gen-{name}={plugin}", f"--{name}_out=quiet:{folder}"
 
 
 def test_reasons_in_the_code_are_in_the_contract() -> None:
