@@ -17,7 +17,7 @@ from outboard.errors import AlreadyExists, FailedPrecondition, InvalidInput, Not
 from outboard.v1 import job_service_pb2
 from services.orchestrator.database import ArtifactRow, JobDatabase, JobRow
 from services.orchestrator.preflight import Preflight
-from services.orchestrator.presets import resolve_preset
+from services.orchestrator.presets import resolve_platform, resolve_preset
 from services.orchestrator.progress import ENDED, State, initial_progress
 from services.orchestrator.removal import Remover
 from services.orchestrator.specification import checked, upload_names
@@ -62,6 +62,7 @@ class Jobs:
         if known:
             return await self._known(known, fingerprint)
         job.resolved_preset.CopyFrom(resolve_preset(job.preset, job.custom_preset))
+        resolve_platform(job.mastering)
         await self._preflight.check(job)
         now = time.time()
         row = JobRow(

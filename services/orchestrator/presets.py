@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from outboard import presets
 from outboard.errors import InvalidInput, Violation
-from outboard.v1 import mixer_service_pb2
+from outboard.presets.platforms import platform
+from outboard.v1 import master_service_pb2, mixer_service_pb2
 
 _LONGEST_NAME = 100
 _LONGEST_KEY = 200
@@ -32,6 +33,34 @@ def resolve_preset(name: str, custom: mixer_service_pb2.Preset) -> mixer_service
         )
         raise
     return mixer_service_pb2.Preset(name=preset.name, values=preset.values)
+
+
+def resolve_platform(settings: master_service_pb2.MasterSettings) -> None:
+    """Puts a platform profile's numbers where the request has none; its name stays, for reports.
+
+    Raises:
+        InvalidInput: PRESET_UNKNOWN: no profile of that name; OPTIONS_CONFLICT: an intent that has another target.
+    """
+    if not settings.profile:
+        return
+    try:
+        profile = platform(settings.profile)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, reason=error.reason, field="job.mastering.profile") from None
+    if settings.intent == master_service_pb2.MASTER_INTENT_LOUD:
+        message = f"the loud intent and {profile.title} have different targets: choose one of them"
+        raise InvalidInput(message, reason="OPTIONS_CONFLICT", field="job.mastering.intent")
+    if not settings.HasField("target_lufs"):
+        settings.target_lufs = profile.target_lufs
+    if not settings.HasField("ceiling_dbtp"):
+        settings.ceiling_dbtp = profile.ceiling_dbtp
+    if not settings.deliverables:
+        settings.deliverables.add(
+            name="master",
+            container=f"CONTAINER_{profile.container.upper()}",
+            sample_rate_hertz=profile.sample_rate_hertz,
+            bit_depth=f"BIT_DEPTH_{profile.bit_depth.upper()}",
+        )
 
 
 def _check_size(custom: mixer_service_pb2.Preset) -> None:
