@@ -5,10 +5,12 @@ BIN := .venv/bin
 SONG ?=
 OUT ?= out
 BUF_VERSION := 1.75.0
+BUF := build/buf/node_modules/.bin/buf
+LAST_TAG ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 TRITON_VERSION := 0.7.0
 STAGES := separator restorer mixer master
 
-.PHONY: help setup run test acceptance lint protos bench triton clean
+.PHONY: help setup run test acceptance lint breaking protos bench triton clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -57,7 +59,14 @@ lint: .venv/torch build/googleapis build/buf ## ruff, import-linter, mypy, buf
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	build/buf/node_modules/.bin/buf lint
+	$(BUF) lint
+	$(MAKE) --no-print-directory breaking
+
+# The tagged contract is laid out whole: its google protos are in no commit.
+breaking: build/googleapis build/buf ## refuse what breaks clients of the last tag's contract
+	@rm -rf build/last && if [ -z "$(LAST_TAG)" ]; then echo "no tag v* yet: nothing that the contract could break"; else \
+		mkdir -p build/last/build && git archive $(LAST_TAG) protos buf.yaml | tar -x -C build/last && \
+		cp -r build/googleapis build/last/build/ && echo "against the contract of $(LAST_TAG)" && $(BUF) breaking --against build/last; fi
 
 protos: .venv/ready build/googleapis ## generate outboard/v1 from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos -I build/googleapis --python_out=. --grpc_python_out=. \
