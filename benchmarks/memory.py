@@ -9,6 +9,7 @@ second, new processes are looked for twice a second. Goal: at most 1.15.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,14 +39,23 @@ def anonymous_mebibytes(process_id: int) -> float:
 
 
 def service_processes() -> dict[int, str]:
-    """Processes of the mesh below this process, by the service they belong to."""
+    """Processes of the mesh below this process, by the service they belong to; other meshes of the machine are not
+    looked at.
+    """
     listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], check=True, capture_output=True, text=True).stdout
-    found: dict[int, str] = {}
-    for line in sorted(listing.splitlines()[1:], key=lambda row: int(row.split()[0])):
+    children: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for line in listing.splitlines()[1:]:
         process_id, parent, command = line.split(maxsplit=2)
-        service = next((name for name in SERVICES if f"services.{name}" in command), found.get(int(parent)))
-        if service:
-            found[int(process_id)] = service
+        children[int(parent)].append((int(process_id), command))
+    found: dict[int, str] = {}
+    waiting = [(os.getpid(), "")]
+    while waiting:
+        parent_id, inherited = waiting.pop()
+        for child_id, command in children[parent_id]:
+            service = next((name for name in SERVICES if f"services.{name}" in command), inherited)
+            if service:
+                found[child_id] = service
+            waiting.append((child_id, service))
     return found
 
 

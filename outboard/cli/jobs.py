@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from outboard import errors
 from outboard import presets as sound_profiles
@@ -78,7 +78,9 @@ def list_jobs(
         if as_json:
             output.print_json(job_service_pb2.ListJobsResponse(jobs=found))
             return
-        table = Table("name", "state", "created", "title")
+        # A name that is cut off could not be used.
+        width = max((len(job.name) for job in found), default=0)
+        table = Table(Column("name", no_wrap=True, min_width=width), "state", "created", "title")
         for job in found:
             name = job_service_pb2.Job.State.Name(job.state).removeprefix("STATE_")
             table.add_row(job.name, name, job.create_time.ToJsonString(), escape(job.display_name))

@@ -126,19 +126,28 @@ BEFORE_AFTER = (
 def print_before_after(before: analysis_pb2.Analysis, after: analysis_pb2.Analysis) -> None:
     """The table at the end of a job."""
     table = Table("", "before", "after", title_justify="left")
+    if not (before.ListFields() and after.ListFields()):
+        return  # one measured side alone compares nothing
     for label, field, decimals, unit in BEFORE_AFTER:
         table.add_row(label, _number(before, field, decimals, unit), _number(after, field, decimals, unit))
     console.print(table)
 
 
 def print_analysis(analysis: analysis_pb2.Analysis) -> None:
-    """Every measurement, a row each."""
+    """Every measurement, a row each; the thirds of an octave are for programs."""
     table = Table("measure", "value")
     for descriptor, value in analysis.ListFields():
+        if descriptor.name == "third_octaves":
+            continue
         if descriptor.name == "band_levels":
             for band in value:
-                label = f"{band.low_hertz:.0f}-{band.high_hertz:.0f} Hz"
-                table.add_row(label, f"{band.level_db:.1f} dB ({band.deviation_db:+.1f} dB to the pink-like target)")
+                text = f"{band.level_db:.1f} dB ({band.deviation_db:+.1f} dB to the pink-like target)"
+                table.add_row(f"level, {_edges(band)}", text)
+        elif descriptor.name == "stereo_bands":
+            for band in value:
+                table.add_row(
+                    f"stereo, {_edges(band)}", f"side/mid {band.mid_side_ratio_db:.1f} dB, lean {band.lean:+.2f}"
+                )
         elif isinstance(value, (int, str)):
             table.add_row(descriptor.name, str(value))
         elif isinstance(value, float):
@@ -146,6 +155,10 @@ def print_analysis(analysis: analysis_pb2.Analysis) -> None:
         else:
             table.add_row(descriptor.name, ", ".join(f"{item:.6f}" for item in value))
     console.print(table)
+
+
+def _edges(band: analysis_pb2.BandLevel | analysis_pb2.StereoBand) -> str:
+    return f"{band.low_hertz:.0f}-{band.high_hertz:.0f} Hz"
 
 
 def print_files(files: Iterable[str | Path]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -52,6 +52,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stand
 SoundProfile = Annotated[
     str, typer.Option(help="a sound profile's name (`outboard presets list`), or a .toml file of one's own")
 ]
+Keep = Annotated[bool, typer.Option("--keep", help="keep intermediate results beyond their time-to-live")]
 Server = Annotated[
     str | None,
     typer.Option(help="a running server (host:port or unix:path) instead of this machine", envvar="OUTBOARD_SERVER"),
@@ -128,13 +129,32 @@ def job_with_preset(preset: str) -> job_service_pb2.Job:
     return job_service_pb2.Job(custom_preset=mixer_service_pb2.Preset(name=own.name[:100], values=own.values))
 
 
+def spare_inputs(inputs: Iterable[Path], folder: Path, written: Sequence[str]) -> None:
+    """Refuses a folder where a result would take the place of an input.
+
+    Args:
+        written: patterns of the files that the command leaves in the folder.
+
+    Raises:
+        InvalidInput: OPTIONS_CONFLICT.
+    """
+    for path in inputs:
+        for pattern in written:
+            if any(target.resolve() == path.resolve() for target in folder.glob(pattern)):
+                raise errors.InvalidInput(
+                    f"{path.name!r} would be overwritten by the result: choose another folder than {folder.name!r}",
+                    field="output",
+                    reason="OPTIONS_CONFLICT",
+                )
+
+
 def _run(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: bool) -> None:
     """Creates the job, follows it and brings its files. Interrupting the command cancels the job."""
-    folder.mkdir(parents=True, exist_ok=True)  # first: a folder that cannot be is no reason to compute
     created = client.create_job(job)
     try:
+        folder.mkdir(parents=True, exist_ok=True)  # first: a folder that cannot be is no reason to compute
         done = follow(client, created, as_json=as_json)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):
         client.cancel_job(created.name)
         raise
     files = client.download_all(done, folder)
@@ -160,6 +180,7 @@ def master(
     format: Annotated[Format, typer.Option(help="kind of file")] = Format.WAV,
     sample_rate: Annotated[int, typer.Option(help="44100, 48000, 88200 or 96000 Hz")] = 48_000,
     bit_depth: Annotated[Depth, typer.Option(help="samples of wav and flac")] = Depth.INT24,
+    keep: Keep = False,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
@@ -188,8 +209,10 @@ def master(
     )
     source = write_demo_song(folder) if song is None else song
     existing(source, "song")
+    spare_inputs([source, *(reference or ())], folder, ("master.*", "mix.wav", "stems/*", "preview_ab.mp3", "report.*"))
     job = job_with_preset(preset)
     job.display_name = source.stem[:200]
+    job.keep_intermediates = keep
     job.mastering.CopyFrom(settings)
     with connect(server) as client:
         job.song.CopyFrom(upload_song(client, source))
@@ -202,14 +225,17 @@ def separate(
     folder: OutputFolder = Path("out"),
     stems: Annotated[int, typer.Option(help="2 (vocals, instrumental) or 4 (vocals, drums, bass, other)")] = 4,
     engine: Annotated[str, typer.Option(help="engine name; none: the best that can run here")] = "",
+    keep: Keep = False,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """Splits a song into stems that sum to it."""
     existing(song, "song")
+    spare_inputs([song], folder, ("stems/*", "report.*"))
     with connect(server) as client:
         job = job_service_pb2.Job(
             display_name=song.stem[:200],
+            keep_intermediates=keep,
             song=upload_song(client, song),
             stages=[job_service_pb2.STAGE_SEPARATE],
             separation=separator_service_pb2.SeparationSettings(engine=engine, stem_count=stems),
@@ -230,6 +256,8 @@ def _roles(options: list[str], stems: list[Path]) -> dict[str, audio_pb2.Role.Va
             raise errors.InvalidInput(
                 f"--role {option!r}: {role!r} is no role; one of {', '.join(allowed)}", field="role"
             )
+        if Path(file).name in roles:
+            raise errors.InvalidInput(f"--role {option!r}: {file!r} has a role already", field="role")
         roles[Path(file).name] = audio_pb2.Role.Value(f"ROLE_{role.upper()}")
     return roles
 
@@ -242,6 +270,7 @@ def mix(
     ] = None,
     preset: SoundProfile = sound_profiles.BASE_NAME,
     bypass: Annotated[bool, typer.Option("--bypass", help="sum the stems as they are")] = False,
+    keep: Keep = False,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
@@ -252,8 +281,10 @@ def mix(
         raise errors.InvalidInput("two stems have one name", field="stems")
     for path in stems:
         existing(path, "stems")
+    spare_inputs(stems, folder, ("mix.wav", "report.*"))
     job = job_with_preset(preset)
     job.display_name = "mix"
+    job.keep_intermediates = keep
     job.stages.append(job_service_pb2.STAGE_MIX)
     job.mix.CopyFrom(mixer_service_pb2.MixSettings(bypass_all=bypass))
     with connect(server) as client:

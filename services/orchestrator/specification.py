@@ -101,7 +101,7 @@ def route(job: job_service_pb2.Job, uploads: Sequence[tuple[str, str]]) -> Route
     if is_song:
         parts = [(SONG_STEM, int(audio_pb2.ROLE_OTHER))]
     else:
-        parts = [(stem.name, int(stem.role or audio_pb2.ROLE_OTHER)) for stem in job.stems.stems]
+        parts = [(stem.name, int(stem.role)) for stem in job.stems.stems]
     sources = [
         Source(name, role, key, digest, field)
         for (name, role), (key, digest), field in zip(parts, uploads, fields, strict=False)

@@ -73,7 +73,7 @@ class Steps:
         async def produce(draft: Draft) -> Mapping[str, Any]:
             target = await draft.open("audio.wav", "audio/wav")
             stop = threading.Event()
-            first = job.specification.progress[0].stage if job.specification.progress else 0
+            first = job.specification.stages[0]
 
             def progress(fraction: float) -> None:
                 if stop.is_set():

@@ -206,6 +206,38 @@ def test_analyze(entered: Outboard) -> None:
     assert -40.0 < analysis["integrated_lufs"] < 0.0
 
 
+def test_analyze_for_a_person(entered: Outboard) -> None:
+    """`analyze` shows every measurement as a row."""
+    shown = entered("analyze", "song.wav").out
+    for part in ("integrated_lufs", "level, 200-500 Hz", "side/mid", "shimmer_index", "dc_offset"):
+        assert part in shown, f"{part} is missing in:\n{shown}"
+
+
+def test_a_result_never_takes_the_place_of_an_input(entered: Outboard, folder: Path) -> None:
+    """An output folder in which the result would overwrite an input is refused before anything is sent."""
+    (folder / "taken" / "stems").mkdir(parents=True)
+    own = (folder / "song.wav").read_bytes()
+    for name in ("mix.wav", "master.wav", "stems/vocals.wav"):
+        (folder / "taken" / name).write_bytes(own)
+    for command in (
+        ("mix", "taken/mix.wav", "song.wav"),
+        ("master", "taken/master.wav"),
+        ("separate", "taken/stems/vocals.wav"),
+    ):
+        ended = entered(*command, "-o", "taken", "--json", code=2)
+        assert ended.document["error"]["reason"] == "OPTIONS_CONFLICT"
+        assert (folder / command[1]).read_bytes() == own
+
+
+def test_roles_are_read_from_names(outboard: Outboard) -> None:
+    """Stems whose role nobody gave play what their file names say."""
+    job = outboard(
+        "mix", "drums [dry].wav", "bass [dry].wav", "-o", "by_name", "--role", "drums [dry].wav=hats", "--json"
+    )
+    strips = {strip["stem"]: strip["role"] for strip in job.document["report"]["mix"]["plan"]["strips"]}
+    assert strips == {"drums [dry]": "ROLE_HATS", "bass [dry]": "ROLE_BASS"}
+
+
 def test_jobs_of_a_server(
     outboard: Outboard, entered: Outboard, folder: Path, mastered: dict[str, Any], server: tuple[str, str]
 ) -> None:
