@@ -22,6 +22,7 @@ from services.orchestrator.database import JobDatabase, UploadRow
 from services.orchestrator.threads import in_thread
 
 MAXIMUM_UPLOAD_BYTES = 4 * 1024**3
+"""Largest upload. The longest audio that is read, two hours, takes 2.6 GiB as 48 kHz stereo of 32-bit floats."""
 _PART_BYTES = 8 * 1024 * 1024
 _MAXIMUM_MESSAGE_BYTES = 1024 * 1024
 _NAME = re.compile(r"uploads/([A-Za-z0-9_-]{1,64})")
@@ -42,16 +43,15 @@ class Uploads:
         """Takes one upload stream.
 
         Raises:
-            InvalidInput: no start, a second one, UPLOAD_OFFSET, a wrong size or digest.
+            InvalidInput: no start, a second one, UPLOAD_OFFSET, a wrong size or digest, larger than the limit.
             NotFound: no such upload of this tenant.
-            ResourceExhausted: larger than the limit, or the store is full.
+            ResourceExhausted: STORAGE_FULL.
         """
         first = await anext(requests, None)
         if first is None or first.WhichOneof("request") != "start":
             raise InvalidInput("the first message must be the start", reason="STREAM_CONFIG_MISSING", field="start")
         start = first.start
-        if start.sha256 and not _SHA256.fullmatch(start.sha256):
-            raise InvalidInput("sha256 is 64 lower-case hexadecimal digits", field="start.sha256")
+        _check_start(start)
         row = await self._opened(tenant, start)
         if row.key is not None:
             return message(row)
@@ -111,7 +111,12 @@ class Uploads:
         pending, size = bytearray(), row.size
         try:
             async for request in requests:
-                _check_data(request, size + len(pending), expected)
+                arrived = size + len(pending)
+                _check_data(request, arrived, expected)
+                if arrived + len(request.data) > MAXIMUM_UPLOAD_BYTES:
+                    pending.clear()
+                    await in_thread(self._begin_again, row)
+                    raise _too_large("data", arrived + len(request.data))
                 pending += request.data
                 if len(pending) >= _PART_BYTES:
                     size = await self._store_part(row, size, pending)
@@ -150,8 +155,7 @@ class Uploads:
             digest.update(piece)
         sha256 = digest.hexdigest()
         if wanted_sha256 and wanted_sha256 != sha256:
-            self._drop_parts(row)
-            self._database.put_upload(UploadRow(row.id, row.tenant, None, 0, None, time.time()))
+            self._begin_again(row)
             raise InvalidInput(
                 f"the bytes that arrived have the digest {sha256}: send them again from byte 0", field="start.sha256"
             )
@@ -170,6 +174,11 @@ class Uploads:
                 position += len(piece)
                 yield piece
 
+    def _begin_again(self, row: UploadRow) -> None:
+        """Forgets what has arrived."""
+        self._drop_parts(row)
+        self._database.put_upload(UploadRow(row.id, row.tenant, None, 0, None, time.time()))
+
     def _drop_parts(self, row: UploadRow) -> None:
         for info in list(self._store.list(_parts_prefix(row))):
             self._store.delete(info.key)
@@ -180,6 +189,17 @@ def message(row: UploadRow) -> job_service_pb2.Upload:
     return job_service_pb2.Upload(
         name=f"uploads/{row.id}", size_bytes=row.size, complete=row.key is not None, sha256=row.sha256 or ""
     )
+
+
+def _check_start(start: job_service_pb2.UploadStart) -> None:
+    if start.sha256 and not _SHA256.fullmatch(start.sha256):
+        raise InvalidInput("sha256 is 64 lower-case hexadecimal digits", field="start.sha256")
+    if not 0 <= start.size_bytes <= MAXIMUM_UPLOAD_BYTES:
+        raise _too_large("start.size_bytes", start.size_bytes)
+
+
+def _too_large(field: str, size: int) -> InvalidInput:
+    return InvalidInput(f"an upload has 0 to {MAXIMUM_UPLOAD_BYTES} bytes, not {size}", field=field)
 
 
 def _check_data(request: job_service_pb2.UploadAudioRequest, arrived: int, expected: int | None) -> None:
@@ -193,8 +213,6 @@ def _check_data(request: job_service_pb2.UploadAudioRequest, arrived: int, expec
         raise InvalidInput(
             f"more bytes than the announced {expected}", reason="STREAM_LENGTH_MISMATCH", field="start.size_bytes"
         )
-    if total > MAXIMUM_UPLOAD_BYTES:
-        raise ResourceExhausted(f"an upload has at most {MAXIMUM_UPLOAD_BYTES} bytes")
 
 
 def _parts_prefix(row: UploadRow) -> str:

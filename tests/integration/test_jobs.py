@@ -478,6 +478,29 @@ async def test_malformed_upload_streams(mesh: Bench) -> None:
         assert caught.value.reason == reason
 
 
+async def test_upload_over_the_limit(mesh: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An announced size over the limit is refused before a byte is sent, an unannounced one where it passes the limit:
+    INVALID_ARGUMENT with field and limit; nothing of it is kept."""
+    monkeypatch.setattr("services.orchestrator.uploads.MAXIMUM_UPLOAD_BYTES", 1000)
+
+    async def announced(size: int) -> AsyncIterator[messages.UploadAudioRequest]:
+        yield messages.UploadAudioRequest(start=messages.UploadStart(size_bytes=size))
+        await asyncio.Event().wait()
+
+    async def unannounced() -> AsyncIterator[messages.UploadAudioRequest]:
+        yield messages.UploadAudioRequest(start=messages.UploadStart())
+        for _ in range(2):
+            yield messages.UploadAudioRequest(data=bytes(501))
+
+    cases = {1001: announced(1001), -1: announced(-1), 1002: unannounced()}
+    for size, requests in cases.items():
+        with pytest.raises(InvalidInput) as caught:
+            await mesh.client._upload_stream(requests)
+        assert caught.value.violations[0].field == ("data" if size == 1002 else "start.size_bytes")
+        assert caught.value.message == f"an upload has 0 to 1000 bytes, not {size}"
+    assert not list(FolderStore(mesh.folder).list("default/uploads"))
+
+
 async def test_folder_store_has_no_urls(mesh: Bench) -> None:
     """Signed URLs are FAILED_PRECONDITION with STORAGE_UNSUPPORTED on a folder."""
     from outboard.rpc.channel import outboard_errors
