@@ -25,6 +25,8 @@ import grpc
 import numpy as np
 
 from outboard.errors import Internal, OutboardError, ResourceExhausted, Unavailable
+from outboard.models.htdemucs.transform import CHANNELS, SEGMENT_FRAMES
+from outboard.models.htdemucs.variants import VARIANTS
 from outboard.models.inference import Arrays
 from outboard.models.triton_connection import (
     Connection,
@@ -49,6 +51,13 @@ _BUSY_SECONDS = 5.0
 # A batch that meets a dead model so often is taken to be what kills it.
 _CRASHES = 3
 _WORTH_WAITING = (Fault.GONE, Fault.BUSY, Fault.UNLOADED)
+
+
+SEPARATION = {
+    name: Signature({"mix": (CHANNELS, SEGMENT_FRAMES)}, {"stems": (len(variant.kept), CHANNELS, SEGMENT_FRAMES)})
+    for name, variant in VARIANTS.items()
+}
+"""The separation networks, as `outboard.models.inference` lists them."""
 
 
 @dataclass
