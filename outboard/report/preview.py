@@ -31,6 +31,14 @@ Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
+class Level:
+    """What is heard of one side: integrated loudness (unset where unmeasurable), and the largest sample (linear)."""
+
+    lufs: float | None
+    sample_peak: float
+
+
+@dataclass(frozen=True)
 class PreviewReport:
     """How the comparison was made: loudness as it came (unset where unmeasurable) and the gain each side was given."""
 
@@ -51,6 +59,7 @@ def write_preview(
     segment_seconds: float = SEGMENT_SECONDS,
     spec: FileSpec = PREVIEW_SPEC,
     tags: Tags | None = None,
+    levels: tuple[Level, Level] | None = None,
     progress: Progress | None = None,
 ) -> PreviewReport:
     """Writes the comparison, which begins with `before` and is as long as the song.
@@ -62,6 +71,7 @@ def write_preview(
         segment_seconds: time between changes; a song shorter than two of these changes once, in its middle.
         spec: the kind of file.
         tags: as for `encode`.
+        levels: of `before` and `after`, where they are known; unset: measured here.
         progress: told the fraction done, 0 to 1; may raise.
 
     Raises:
@@ -70,7 +80,10 @@ def write_preview(
     """
     if before.shape[1] != after.shape[1]:
         raise ValueError(f"the two differ in length: {before.shape[1]} and {after.shape[1]} frames")
-    report = _report(before, after, sample_rate_hertz, segment_seconds, progress or _ignore)
+    if levels is None:
+        measured = _measure(before, sample_rate_hertz, progress or _ignore, 0.0)
+        levels = measured, _measure(after, sample_rate_hertz, progress or _ignore, 0.2)
+    report = _report(*levels, before.shape[1], sample_rate_hertz, segment_seconds)
     mixed = _alternating(before, after, sample_rate_hertz, report, progress or _ignore)
     encode(path, mixed, sample_rate_hertz, spec, tags)
     return report
@@ -90,25 +103,16 @@ def weight_of_after(start: int, frames: int, segment_frames: int, crossfade_fram
     return weight
 
 
-def _report(
-    before: NDArray[np.float32],
-    after: NDArray[np.float32],
-    sample_rate_hertz: int,
-    segment_seconds: float,
-    progress: Progress,
-) -> PreviewReport:
-    frames = before.shape[1]
-    before_lufs, before_peak = _measure(before, sample_rate_hertz, progress, 0.0)
-    after_lufs, after_peak = _measure(after, sample_rate_hertz, progress, 0.2)
+def _report(before: Level, after: Level, frames: int, sample_rate_hertz: int, segment_seconds: float) -> PreviewReport:
     before_gain_db = after_gain_db = 0.0
-    if before_lufs is not None and after_lufs is not None:
-        before_gain_db = min(0.0, after_lufs - before_lufs)
-        after_gain_db = min(0.0, before_lufs - after_lufs)
-    peak = max(before_peak * _factor(before_gain_db), after_peak * _factor(after_gain_db))
+    if before.lufs is not None and after.lufs is not None:
+        before_gain_db = min(0.0, after.lufs - before.lufs)
+        after_gain_db = min(0.0, before.lufs - after.lufs)
+    peak = max(before.sample_peak * _factor(before_gain_db), after.sample_peak * _factor(after_gain_db))
     headroom_db = min(0.0, PEAK_CEILING_DBFS - 20.0 * float(np.log10(peak))) if peak > 0.0 else 0.0
     return PreviewReport(
-        before_lufs=before_lufs,
-        after_lufs=after_lufs,
+        before_lufs=before.lufs,
+        after_lufs=after.lufs,
         before_gain_db=before_gain_db + headroom_db,
         after_gain_db=after_gain_db + headroom_db,
         segment_seconds=min(segment_seconds, frames / 2 / sample_rate_hertz),
@@ -116,9 +120,7 @@ def _report(
     )
 
 
-def _measure(
-    array: NDArray[np.float32], sample_rate_hertz: int, progress: Progress, begun: float
-) -> tuple[float | None, float]:
+def _measure(array: NDArray[np.float32], sample_rate_hertz: int, progress: Progress, begun: float) -> Level:
     """Integrated loudness of what both ears get, and the sample peak, in one pass."""
     peak = 0.0
 
@@ -130,7 +132,7 @@ def _measure(
             progress(begun + 0.2 * min(1.0, (index + 1) * BLOCK_FRAMES / array.shape[1]))
 
     lufs = integrated_loudness(heard(), sample_rate_hertz)
-    return lufs, peak
+    return Level(lufs, peak)
 
 
 def _alternating(

@@ -67,10 +67,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Delivered:
-    """A delivered file, what it decodes to, and the report on it. `held` is whether it keeps its ceiling."""
+    """A delivered file, what it decodes to, the meter that read that, and the report. `held`: it keeps its ceiling."""
 
     path: Path
     decoded: Array
+    peaks: TruePeakMeter
     report: DeliverableReport
     held: bool
 
@@ -108,7 +109,8 @@ def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, p
         rendered = _counted(rendition.blocks(_part(share, 0.0, 0.3)), source.shape[1], _part(share, 0.3, 0.5))
         encode(path, _quantised(rendered, target, source.shape[0]), rate, _file_spec(spec), tags=target.tags)
         decoded = _decoded(path, source.shape[1], target.spool_factory, _part(share, 0.5, 0.7))
-        peak, lufs = _measured(decoded, rate, _part(share, 0.7, 1.0))
+        peaks, lufs = _measured(decoded, rate, _part(share, 0.7, 1.0))
+        peak = peaks.true_peak_dbtp
         lost_lu = _lost_to_coding(target, lufs)
         over_db = -np.inf if peak is None else peak - (allowed - _WITHIN_DB)
         if ceiling is None or attempt == most or (over_db <= 0.0 and not lost_lu):
@@ -127,7 +129,7 @@ def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, p
         true_peak_dbtp=peak,
         encodes=attempt,
     )
-    return Delivered(path, decoded, report, peak is None or peak <= allowed)
+    return Delivered(path, decoded, peaks, report, peak is None or peak <= allowed)
 
 
 def _mend(rendition: Rendition, spec: DeliverableSpec, decoded: Array, over_db: float, lost_lu: float) -> None:
@@ -191,7 +193,7 @@ def _decoded(path: Path, frames: int, spool_factory: Callable[[int], Spool], pro
         return file.array
 
 
-def _measured(decoded: Array, rate: int, progress: Progress) -> tuple[float | None, float | None]:
+def _measured(decoded: Array, rate: int, progress: Progress) -> tuple[TruePeakMeter, float | None]:
     peaks, loudness = TruePeakMeter(decoded.shape[0]), LoudnessMeter(rate, decoded.shape[0])
     done = 0
     for block in blocks(decoded):
@@ -200,7 +202,7 @@ def _measured(decoded: Array, rate: int, progress: Progress) -> tuple[float | No
         done += block.shape[1]
         progress(done / decoded.shape[1])
     peaks.finish()
-    return peaks.true_peak_dbtp, loudness.integrated_lufs
+    return peaks, loudness.integrated_lufs
 
 
 def _file_spec(spec: DeliverableSpec) -> FileSpec:

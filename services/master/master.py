@@ -107,7 +107,8 @@ def master(
         for spec in plan.deliverables:
             target = Target(spec, directory, guarded, levelled.lufs, plan.seed, tags, spool_factory)
             delivered += [deliver(levelled.array, sample_rate_hertz, target, steps.next(share))]
-        after = analyze(delivered[0].decoded, plan.deliverables[0].sample_rate_hertz, progress=steps.next(0.1))
+        first, rate = delivered[0], plan.deliverables[0].sample_rate_hertz
+        after = analyze(first.decoded, rate, known_peaks=first.peaks, progress=steps.next(0.1))
     except BaseException:
         for file in delivered:
             file.path.unlink(missing_ok=True)

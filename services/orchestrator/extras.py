@@ -6,22 +6,25 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outboard.audio.files import decode
 from outboard.audio.spool import Spool
 from outboard.errors import Cancelled, Internal
 from outboard.storage import CHUNK_BYTES
-from outboard.v1 import audio_pb2
+from outboard.v1 import analysis_pb2, audio_pb2, master_service_pb2
 from services.orchestrator import ingest
 from services.orchestrator.audio_refs import AudioRef
 from services.orchestrator.job_context import Workshop
-from services.orchestrator.results import Draft, ObjectDraft, find, plain, result_prefix
+from services.orchestrator.results import Draft, ObjectDraft, Result, find, plain, result_prefix
 from services.orchestrator.steps import Done
 from services.orchestrator.threads import in_thread, stoppable
 
+if TYPE_CHECKING:
+    from outboard.report.preview import Level
+
 PREVIEW_NAME = "preview_ab.mp3"
-_PREVIEW = audio_pb2.EngineInfo(name="preview", version=1)
+_PREVIEW = audio_pb2.EngineInfo(name="preview", version=2)
 _MEASURE = audio_pb2.EngineInfo(name="analysis", version=ingest.ENGINE_VERSION)
 Progress = Callable[[float], None]
 
@@ -48,24 +51,40 @@ class Extras:
         await self._workshop.result(job, prefix, produce)
         return Done(prefix)
 
-    async def preview(self, tenant: str, job_id: str, before: AudioRef, mastering: Done) -> Done:
-        """The song and its first deliverable, alternating at equal loudness."""
+    async def preview(self, tenant: str, job_id: str, before: AudioRef, song: Done | None, mastering: Done) -> Done:
+        """The song (the mix, where there is none) and its first deliverable, alternating at equal loudness."""
         job = await self._workshop.open(tenant, job_id)
-        mastered = await in_thread(find, self._workshop.store, mastering.prefix)
-        if mastered is None:
-            raise Internal("a result of an earlier step is gone", reason="ARTIFACT_EXPIRED")
+        mastered = await self._stored(mastering)
         after = mastered.objects[mastered.facts["files"][0]]
+        report = mastered.message("report", master_service_pb2.MasteringReport)
+        measured = report.before
+        if song:
+            measured = (await self._stored(song)).message("analysis", analysis_pb2.Analysis)
+        levels = _level(measured), _level(report.after)
         prefix = result_prefix(tenant, "preview", [_PREVIEW], {}, [before.sha256, after.sha256])
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             target = await draft.open(PREVIEW_NAME, "audio/mpeg")
-            await _stopping(lambda progress: self._write_preview(before, after.key, target, progress))
+            await _stopping(lambda progress: self._write_preview(before, after.key, levels, target, progress))
             return {"files": [PREVIEW_NAME]}
 
         await self._workshop.result(job, prefix, produce)
         return Done(prefix)
 
-    def _write_preview(self, before: AudioRef, after_key: str, target: ObjectDraft, progress: Progress) -> None:
+    async def _stored(self, done: Done) -> Result:
+        result = await in_thread(find, self._workshop.store, done.prefix)
+        if result is None:
+            raise Internal("a result of an earlier step is gone", reason="ARTIFACT_EXPIRED")
+        return result
+
+    def _write_preview(
+        self,
+        before: AudioRef,
+        after_key: str,
+        levels: tuple[Level, Level],
+        target: ObjectDraft,
+        progress: Progress,
+    ) -> None:
         from outboard.report.preview import write_preview  # late for the same reason as the analysis
 
         store = self._workshop.store
@@ -84,11 +103,24 @@ class Extras:
             frames = min(song.shape[1], mastered.frames)
             path = Path(folder) / PREVIEW_NAME
             write_preview(
-                path, song[:, :frames], mastered.array[:, :frames], before.sample_rate_hertz, progress=progress
+                path,
+                song[:, :frames],
+                mastered.array[:, :frames],
+                before.sample_rate_hertz,
+                levels=levels,
+                progress=progress,
             )
             with path.open("rb") as file:
                 while piece := file.read(CHUNK_BYTES):
                     target.write_blocking(piece)
+
+
+def _level(analysis: analysis_pb2.Analysis) -> Level:
+    from outboard.report.preview import Level
+
+    lufs = analysis.integrated_lufs if analysis.HasField("integrated_lufs") else None
+    peak = 10.0 ** (analysis.sample_peak_dbfs / 20.0) if analysis.HasField("sample_peak_dbfs") else 0.0
+    return Level(lufs, peak)
 
 
 async def _stopping(work: Callable[[Progress], Any]) -> Any:

@@ -75,7 +75,7 @@ class Pipeline:
                 followed = [reference.audio[0] for reference in references]
                 outcome.mastering = await step(self._steps.master, *job, mix, song, followed)
                 before = song.audio[0] if song else mix
-                outcome.preview = await step(self._extras.preview, *job, before, outcome.mastering)
+                outcome.preview = await step(self._extras.preview, *job, before, song, outcome.mastering)
             elif route.mixes:
                 outcome.measured = await step(self._extras.measure, *job, mix)
             await step(self._finish.succeed, *job, outcome)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from outboard.audio.analysis import Analysis, analyze, song_facts
 from outboard.audio.demo import synthesise
 from outboard.audio.spectrum import SpectrumStream
+from outboard.audio.true_peak import TruePeakMeter
 from outboard.errors import InvalidInput
 
 RATE = 48000
@@ -330,3 +331,12 @@ def test_third_octaves_show_where_the_energy_is() -> None:
     slope = float(np.polyfit(np.arange(12), levels[14:26], 1)[0])
     assert slope == pytest.approx(1.0, abs=0.05), f"{slope:.3f} dB per third of an octave"
     assert len(analyze(noise, 8_000).third_octaves) == 22
+
+
+def test_known_peaks_are_not_measured_again() -> None:
+    """A meter that has read the audio already gives the same analysis as a new one."""
+    audio = _noise(2.0)
+    meter = TruePeakMeter(2)
+    meter.process(audio)
+    meter.finish()
+    assert analyze(audio, RATE, known_peaks=meter) == analyze(audio, RATE)

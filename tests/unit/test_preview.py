@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from outboard.audio.files import FileSpec
 from outboard.audio.loudness import integrated_loudness
 from outboard.audio.spool import Spool, blocks
-from outboard.report.preview import weight_of_after, write_preview
+from outboard.report.preview import Level, weight_of_after, write_preview
 
 RATE = 48000
 FLOAT = FileSpec("wav", "32f")
@@ -113,3 +113,13 @@ def test_different_lengths_are_a_mistake(tmp_path: Path) -> None:
     """Two sides that are not in step cannot be compared."""
     with pytest.raises(ValueError, match="length"):
         write_preview(tmp_path / "preview", noise(1, 0.1), noise(2, 0.1), RATE)
+
+
+def test_known_levels_are_not_measured_again(tmp_path: Path) -> None:
+    """Levels that are given take the place of the measurement: the file is the same, bit by bit."""
+    before, after = noise(6, 0.05), noise(6, 0.1, seed=1)
+    levels = [Level(integrated_loudness(side, RATE), float(np.abs(side).max())) for side in (before, after)]
+    expected = write_preview(tmp_path / "measured", before, after, RATE, spec=FLOAT)
+    known = (levels[0], levels[1])
+    assert write_preview(tmp_path / "known", before, after, RATE, spec=FLOAT, levels=known) == expected
+    assert (tmp_path / "known").read_bytes() == (tmp_path / "measured").read_bytes()
