@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from outboard import errors
-from outboard.cli import jobs, local_commands, pipeline
+from outboard.cli import jobs, local_commands, mastering, pipeline
 from outboard.cli.output import exit_code, print_error
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("master")(pipeline.master)
+app.command("master")(mastering.master)
 app.command("separate")(pipeline.separate)
 app.command("mix")(pipeline.mix)
 app.command("analyze")(local_commands.analyze)
@@ -31,6 +32,21 @@ app.command("serve")(local_commands.serve)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(local_commands.models, name="models")
 app.add_typer(local_commands.presets, name="presets")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(importlib.metadata.version("outboard"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="show the version and end", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 _UsageError: Any = typer.BadParameter.__base__

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from google.protobuf import json_format
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -37,17 +38,35 @@ def _show(job: job_service_pb2.Job, *, as_json: bool) -> None:
     output.print_files(artifact.name for artifact in job.artifacts)
 
 
+def _read_job(path: Path) -> job_service_pb2.Job:
+    """A job from a JSON file.
+
+    Raises:
+        InvalidInput: it is no JSON, or has a field that a job has not.
+    """
+    try:
+        return json_format.Parse(pipeline.existing(path, "job").read_text(), job_service_pb2.Job())
+    except (json_format.ParseError, UnicodeDecodeError) as error:
+        raise errors.InvalidInput(f"{path.name!r} is no job: {error}", field="job") from None
+
+
 @app.command()
 def create(
     song: pipeline.Song,
     server: Server,
-    preset: pipeline.SoundProfile = sound_profiles.BASE_NAME,
+    preset: pipeline.SoundProfile = "",
+    job_file: Annotated[
+        Path | None,
+        typer.Option("--job", help="the job as JSON, with the contract's field names: stages, settings, tags"),
+    ] = None,
     request_id: Annotated[str, typer.Option(help="the same id again returns the same job")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Uploads a song and starts a job; does not wait for it."""
-    job = pipeline.job_with_preset(preset)
-    job.display_name = song.stem[:200]
+    job = _read_job(job_file) if job_file else job_service_pb2.Job()
+    if preset or not (job.preset or job.HasField("custom_preset")):
+        job.MergeFrom(pipeline.job_with_preset(preset or sound_profiles.BASE_NAME))
+    job.display_name = job.display_name or song.stem[:200]
     with pipeline.connect(server) as client:
         job.song.CopyFrom(pipeline.upload_song(client, song))
         _show(client.create_job(job, request_id=request_id), as_json=as_json)

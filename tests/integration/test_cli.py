@@ -259,6 +259,18 @@ def test_jobs_of_a_server(
     assert error["reason"] == "NOT_FOUND"
 
 
+def test_a_job_from_a_file(entered: Outboard, folder: Path, server: tuple[str, str]) -> None:
+    """`jobs create --job` takes the whole contract as JSON; a field that a job has not is exit code 2 and named."""
+    wanted = {"stages": ["STAGE_SEPARATE"], "separation": {"stem_count": 2}, "display_name": "from a file"}
+    (folder / "job.json").write_text(json.dumps(wanted))
+    job = entered("jobs", "create", "song.wav", "--job", "job.json", "--json", *server).document
+    assert (job["display_name"], job["stages"], job["separation"]) == ("from a file", *list(wanted.values())[:2])
+    entered("jobs", "cancel", job["name"], *server)
+    (folder / "wrong.json").write_text('{"stagse": []}')
+    error = entered("jobs", "create", "song.wav", "--job", "wrong.json", "--json", *server, code=2).document["error"]
+    assert "stagse" in error["message"]
+
+
 def test_cancelled_and_unfinished_jobs(outboard: Outboard, folder: Path, server: tuple[str, str]) -> None:
     """Deleting a job that runs is exit code 6; watching one that was cancelled is exit code 5, with the reason."""
     noise = 0.1 * np.random.default_rng(0).standard_normal((2, 60 * 48_000))
