@@ -45,9 +45,9 @@ def show(rows: Iterable[Row], *, as_json: bool) -> None:
             print(json.dumps(asdict(row)), flush=True)
             continue
         goal = "" if row.goal is None else f"goal {row.goal:g} {'holds' if row.holds else 'MISSED'}"
-        print(
-            f"{row.name:52s} {row.ours:9.4g} {row.theirs:9.4g} {row.unit:18s} ratio {row.ratio:6.3f} {goal}", flush=True
-        )
+        theirs = " " * 9 if row.theirs is None else f"{row.theirs:9.4g}"
+        ratio = " " * 12 if row.ratio is None else f"ratio {row.ratio:6.3f}"
+        print(f"{row.name:52s} {row.ours:9.4g} {theirs} {row.unit:18s} {ratio} {goal}", flush=True)
 
 
 def exit_code(rows: Iterable[Row]) -> int:

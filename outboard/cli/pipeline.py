@@ -1,10 +1,9 @@
-"""Commands that take audio through the pipeline: master, separate, mix."""
+"""Commands that take audio through the pipeline: separate and mix, and what they share with mastering."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,36 +12,10 @@ import typer
 from outboard import errors
 from outboard import presets as sound_profiles
 from outboard.cli import output
-from outboard.cli.demo import write_demo_song
 from outboard.client import Client, failure
 from outboard.local import local_mesh
 from outboard.settings import checked_address
-from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2, mixer_service_pb2, separator_service_pb2
-
-
-class Intent(StrEnum):
-    """What a master is for."""
-
-    STREAMING = "streaming"
-    LOUD = "loud"
-    REFERENCE = "reference"
-
-
-class Format(StrEnum):
-    """Kind of delivered file."""
-
-    WAV = "wav"
-    FLAC = "flac"
-    MP3 = "mp3"
-
-
-class Depth(StrEnum):
-    """Samples of a delivered file."""
-
-    INT16 = "16"
-    INT24 = "24"
-    FLOAT32 = "32f"
-
+from outboard.v1 import audio_pb2, job_service_pb2, mixer_service_pb2, separator_service_pb2
 
 Song = Annotated[Path, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)]
 OutputFolder = Annotated[
@@ -148,7 +121,7 @@ def spare_inputs(inputs: Iterable[Path], folder: Path, written: Sequence[str]) -
                 )
 
 
-def _run(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: bool) -> None:
+def run_job(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: bool) -> None:
     """Creates the job, follows it and brings its files. Interrupting the command cancels the job."""
     created = client.create_job(job)
     try:
@@ -164,60 +137,6 @@ def _run(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: boo
     output.print_warnings(done.report)
     output.print_before_after(done.report.before, done.report.after)
     output.print_files(files)
-
-
-def master(
-    song: Annotated[
-        Path | None, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)
-    ] = None,
-    folder: OutputFolder = Path("out"),
-    demo: Annotated[bool, typer.Option("--demo", help="a synthesised song instead of a file")] = False,
-    intent: Annotated[Intent, typer.Option(help="what the master is for")] = Intent.STREAMING,
-    reference: Annotated[list[Path] | None, typer.Option(help="song to follow; implies --intent reference")] = None,
-    preset: SoundProfile = sound_profiles.BASE_NAME,
-    target_lufs: Annotated[float | None, typer.Option(help="loudness to reach, LUFS")] = None,
-    ceiling_dbtp: Annotated[float | None, typer.Option(help="true peak not to exceed, dBTP")] = None,
-    format: Annotated[Format, typer.Option(help="kind of file")] = Format.WAV,
-    sample_rate: Annotated[int, typer.Option(help="44100, 48000, 88200 or 96000 Hz")] = 48_000,
-    bit_depth: Annotated[Depth, typer.Option(help="samples of wav and flac")] = Depth.INT24,
-    keep: Keep = False,
-    server: Server = None,
-    as_json: AsJson = False,
-) -> None:
-    """Turns a song into a master, with its stems, its mix, a preview and a report."""
-    if (song is None) != demo:
-        raise errors.InvalidInput("name a song, or ask for --demo", field="song", reason="OPTIONS_CONFLICT")
-    if reference:
-        intent = Intent.REFERENCE
-    elif intent == Intent.REFERENCE:
-        raise errors.InvalidInput(
-            "the reference intent needs --reference FILE", field="reference", reason="REFERENCE_UNSUITABLE"
-        )
-    deliverable = master_service_pb2.DeliverableSpec(
-        name="master",
-        container=master_service_pb2.Container.Value(f"CONTAINER_{format.name}"),
-        sample_rate_hertz=sample_rate,
-        bit_depth=master_service_pb2.BitDepth.Value(f"BIT_DEPTH_{bit_depth.value.upper()}"),
-    )
-    if format == Format.MP3:
-        deliverable.ClearField("bit_depth")
-    settings = master_service_pb2.MasterSettings(
-        intent=master_service_pb2.MasterIntent.Value(f"MASTER_INTENT_{intent.name}"),
-        target_lufs=target_lufs,
-        ceiling_dbtp=ceiling_dbtp,
-        deliverables=[deliverable],
-    )
-    source = write_demo_song(folder) if song is None else song
-    existing(source, "song")
-    spare_inputs([source, *(reference or ())], folder, ("master.*", "mix.wav", "stems/*", "preview_ab.mp3", "report.*"))
-    job = job_with_preset(preset)
-    job.display_name = source.stem[:200]
-    job.keep_intermediates = keep
-    job.mastering.CopyFrom(settings)
-    with connect(server) as client:
-        job.song.CopyFrom(upload_song(client, source))
-        job.references.extend(upload_song(client, file, "reference").upload for file in reference or ())
-        _run(client, job, folder, as_json=as_json)
 
 
 def separate(
@@ -240,7 +159,7 @@ def separate(
             stages=[job_service_pb2.STAGE_SEPARATE],
             separation=separator_service_pb2.SeparationSettings(engine=engine, stem_count=stems),
         )
-        _run(client, job, folder, as_json=as_json)
+        run_job(client, job, folder, as_json=as_json)
 
 
 def _roles(options: list[str], stems: list[Path]) -> dict[str, audio_pb2.Role.ValueType]:
@@ -291,4 +210,4 @@ def mix(
         for path in stems:
             wanted = roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED)
             job.stems.stems.add(name=path.stem, upload=client.upload(path).name, role=wanted)
-        _run(client, job, folder, as_json=as_json)
+        run_job(client, job, folder, as_json=as_json)

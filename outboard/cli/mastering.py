@@ -1,0 +1,174 @@
+"""The command that makes a master of a song."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from outboard import errors
+from outboard import presets as sound_profiles
+from outboard.cli import output
+from outboard.cli.deliverables import checked_platform, chosen_references, parse_deliverables
+from outboard.cli.demo import write_demo_song
+from outboard.cli.pipeline import (
+    AsJson,
+    Keep,
+    OutputFolder,
+    Server,
+    SoundProfile,
+    connect,
+    existing,
+    job_with_preset,
+    run_job,
+    spare_inputs,
+    upload_song,
+)
+from outboard.v1 import master_service_pb2
+
+
+class Intent(StrEnum):
+    """What a master is for."""
+
+    STREAMING = "streaming"
+    LOUD = "loud"
+    REFERENCE = "reference"
+
+
+class Format(StrEnum):
+    """Kind of delivered file."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+
+
+class Depth(StrEnum):
+    """Samples of a delivered file."""
+
+    INT16 = "16"
+    INT24 = "24"
+    FLOAT32 = "32f"
+
+
+Target = Annotated[float | None, typer.Option(help="loudness to reach, LUFS")]
+Ceiling = Annotated[float | None, typer.Option(help="true peak not to exceed, dBTP")]
+Platform = Annotated[
+    str,
+    typer.Option(
+        help="targets and file of a platform: spotify, apple-music, youtube, tidal, amazon, deezer, club, broadcast"
+    ),
+]
+Deliver = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="a file to deliver, [NAME=]wav|flac|mp3[:RATE][:DEPTH or KBPS]; may be repeated", show_default=False
+    ),
+]
+Intensity = Annotated[float | None, typer.Option(help="how much of the whole treatment, 0 to 100")]
+
+
+def master(
+    song: Annotated[
+        Path | None, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)
+    ] = None,
+    folder: OutputFolder = Path("out"),
+    demo: Annotated[bool, typer.Option("--demo", help="a synthesised song instead of a file")] = False,
+    intent: Annotated[Intent | None, typer.Option(help="what the master is for; streaming where not said")] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="song to follow, or a folder, of which the nearest in sound is followed; may be repeated"),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="mastering engine; none: the best for the intent")] = "",
+    intensity: Intensity = None,
+    preset: SoundProfile = sound_profiles.BASE_NAME,
+    platform: Platform = "",
+    target_lufs: Target = None,
+    ceiling_dbtp: Ceiling = None,
+    deliver: Deliver = None,
+    format: Annotated[Format | None, typer.Option(help="kind of the one file; wav where not said")] = None,
+    sample_rate: Annotated[int | None, typer.Option(help="44100, 48000, 88200 or 96000 Hz")] = None,
+    bit_depth: Annotated[Depth | None, typer.Option(help="samples of wav and flac")] = None,
+    keep: Keep = False,
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turns a song into a master, with its stems, its mix, a preview and a report."""
+    if (song is None) != demo:
+        raise errors.InvalidInput("name a song, or ask for --demo", field="song", reason="OPTIONS_CONFLICT")
+    settings = master_service_pb2.MasterSettings(
+        engine=engine,
+        intent=master_service_pb2.MasterIntent.Value(f"MASTER_INTENT_{_intent(intent, bool(reference)).name}"),
+        target_lufs=target_lufs,
+        ceiling_dbtp=ceiling_dbtp,
+        intensity=intensity,
+        profile=checked_platform(platform),
+        deliverables=delivered_files(deliver, format, sample_rate, bit_depth),
+    )
+    source = write_demo_song(folder) if song is None else song
+    existing(source, "song")
+    references = _references(source, reference or [], as_json=as_json)
+    spare_inputs([source, *references], folder, ("master*.*", "mix.wav", "stems/*", "preview_ab.mp3", "report.*"))
+    job = job_with_preset(preset)
+    job.display_name = source.stem[:200]
+    job.keep_intermediates = keep
+    job.mastering.CopyFrom(settings)
+    with connect(server) as client:
+        job.song.CopyFrom(upload_song(client, source))
+        job.references.extend(upload_song(client, file, "reference").upload for file in references)
+        run_job(client, job, folder, as_json=as_json)
+
+
+def delivered_files(
+    deliver: Sequence[str] | None, format: Format | None, sample_rate: int | None, bit_depth: Depth | None
+) -> list[master_service_pb2.DeliverableSpec]:
+    """The files of ``--deliver``, or the one of ``--format`` and its kin; none said: the server's or platform's.
+
+    Raises:
+        InvalidInput: OPTIONS_CONFLICT: both ways at once, or a bit depth for mp3.
+    """
+    single = format is not None or sample_rate is not None or bit_depth is not None
+    if deliver and single:
+        raise errors.InvalidInput(
+            "--deliver says all of a file: leave out --format, --sample-rate and --bit-depth",
+            field="deliver", reason="OPTIONS_CONFLICT",
+        )  # fmt: skip
+    if deliver:
+        return parse_deliverables(list(deliver))
+    if not single:
+        return []
+    if format == Format.MP3 and bit_depth is not None:
+        raise errors.InvalidInput("mp3 has no bit depth", field="bit_depth", reason="OPTIONS_CONFLICT")
+    spec = master_service_pb2.DeliverableSpec(
+        name="master",
+        container=master_service_pb2.Container.Value(f"CONTAINER_{(format or Format.WAV).name}"),
+        sample_rate_hertz=sample_rate or 0,
+    )
+    if bit_depth is not None:
+        spec.bit_depth = master_service_pb2.BitDepth.Value(f"BIT_DEPTH_{bit_depth.value.upper()}")
+    return [spec]
+
+
+def _intent(asked: Intent | None, has_reference: bool) -> Intent:
+    if has_reference and asked not in (None, Intent.REFERENCE):
+        raise errors.InvalidInput(
+            f"--reference and --intent {asked} contradict each other", field="intent", reason="OPTIONS_CONFLICT"
+        )
+    if asked == Intent.REFERENCE and not has_reference:
+        raise errors.InvalidInput(
+            "the reference intent needs --reference FILE", field="reference", reason="REFERENCE_UNSUITABLE"
+        )
+    return Intent.REFERENCE if has_reference else asked or Intent.STREAMING
+
+
+def _references(source: Path, given: list[Path], *, as_json: bool) -> list[Path]:
+    for path in given:
+        if not path.is_dir():
+            existing(path, "reference")
+    chosen, told = chosen_references(source, given)
+    if told and not as_json:
+        output.notices.print(told, highlight=False, markup=False)
+    return chosen
