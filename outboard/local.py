@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from outboard.errors import Unavailable
+from outboard.local_logs import LOG_BYTES, ServiceLog
 from outboard.local_nursery import SERVER_MODULES, STAGE_MODULES, Child, Nursery, Order
 from outboard.settings import StoreSettings
 
@@ -134,7 +135,7 @@ class _Service:
 
     name: str
     listen: str
-    log: Path
+    log: ServiceLog
     nursery: Nursery
     process: Child | None = None
     starts: list[float] = field(default_factory=list)
@@ -144,13 +145,13 @@ class _Service:
         if self.listen.startswith("unix:"):
             Path(self.listen.removeprefix("unix:")).unlink(missing_ok=True)
         self.starts.append(time.monotonic())
-        self.log.write_bytes(b"")
+        self.log.begin()
         shared = SERVER_MODULES if self.name == ORCHESTRATOR else STAGE_MODULES
-        self.process = self.nursery.start(Order(f"services.{self.name}", self.listen, str(self.log), shared))
+        self.process = self.nursery.start(Order(f"services.{self.name}", self.listen, str(self.log.path), shared))
 
     def address(self) -> str | None:
         """Where it listens, once it has said so (which it does when it is warm)."""
-        for line in self.log.read_text(errors="replace").splitlines():
+        for line in self.log.text().splitlines():
             head, found, address = line.partition(" listening on ")
             if found and head == self.name:
                 return address.strip()
@@ -169,11 +170,6 @@ class _Service:
             self.process.signal(signal.SIGKILL)
             self.process.wait(_STOP_SECONDS)
 
-    def last_words(self) -> str:
-        """The end of the log."""
-        lines = self.log.read_text(errors="replace").strip().splitlines()
-        return "\n".join(lines[-10:])
-
 
 class _Services:
     """The five children: started together, watched, restarted when one crashes, stopped."""
@@ -185,7 +181,7 @@ class _Services:
         # The orchestrator first: it has most left to load.
         addresses = {ORCHESTRATOR: listen or f"unix:{run / 'orchestrator.sock'}", **_stage_addresses(run)}
         self._services = [
-            _Service(name, address, self.log_directory / f"{name}.log", self._nursery)
+            _Service(name, address, ServiceLog(self.log_directory / f"{name}.log"), self._nursery)
             for name, address in addresses.items()
         ]
         self._stopping = threading.Event()
@@ -204,7 +200,7 @@ class _Services:
         while (address := orchestrator.address()) is None:
             for service in self._services:
                 if service.ended:
-                    raise Unavailable(f"the {service.name} did not start:\n{service.last_words()}")
+                    raise Unavailable(f"the {service.name} did not start:\n{service.log.last_words()}")
             if time.monotonic() > deadline:
                 raise Unavailable(f"the orchestrator is not ready after {_START_SECONDS:.0f} s")
             time.sleep(_POLL_SECONDS)
@@ -233,6 +229,7 @@ class _Services:
             for service in self._services:
                 if service.ended and not self._stopping.is_set():
                     self._restart(service)
+                service.log.bound(LOG_BYTES)
 
     def _restart(self, service: _Service) -> None:
         now = time.monotonic()
@@ -240,7 +237,7 @@ class _Services:
         if len(service.starts) > _RESTARTS:
             return
         _log.error("a service ended and is started again", extra={"service_name": service.name})
-        service.log.replace(service.log.with_suffix(".crashed.log"))
+        service.log.keep_crashed()
         service.start()
 
 

@@ -139,7 +139,7 @@ def _become(order: Order) -> None:
     from setproctitle import setproctitle
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    output = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    output = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # the mesh may cut it
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)

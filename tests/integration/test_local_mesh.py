@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -108,6 +109,26 @@ def test_crashed_stage_is_started_again(mesh: Mesh, folder: Path, song: bytes) -
         shorter = float_wave_header(48000, 2, 48000) + song[92 : 92 + 8 * 48000]
         job = _job(client, shorter)
     assert job.state == Job.STATE_SUCCEEDED, failure(job)
+
+
+def test_logs_are_bounded(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past its limit a log begins anew, the one before is kept, and the service goes on writing whole lines to it."""
+    limit = 4000
+    log = mesh.log_directory / "orchestrator.log"
+    monkeypatch.setattr("outboard.local.LOG_BYTES", limit)
+    with Client(mesh.address) as client:
+        for _ in range(4):
+            for _ in range(20):
+                list(client.list_jobs(page_size=1))
+            deadline = time.monotonic() + 10.0
+            while log.stat().st_size > limit:
+                assert time.monotonic() < deadline, f"{log.stat().st_size} bytes"
+                time.sleep(0.05)
+        list(client.list_jobs(page_size=1))
+    assert log.with_suffix(".1.log").stat().st_size > limit
+    text = log.read_text()
+    assert "\0" not in text, "the service went on at its old place"
+    assert json.loads(text.splitlines()[-1])["method"].endswith("/ListJobs")
 
 
 def test_children_end_with_their_parent(tmp_path: Path) -> None:
