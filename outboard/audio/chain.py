@@ -186,6 +186,11 @@ class Chain:
             self.latency_frames += slot.latency_frames
 
     @property
+    def slots(self) -> int:
+        """How many processors are in the path."""
+        return len(self._slots)
+
+    @property
     def key_names(self) -> frozenset[str]:
         """Names of the sidechain signals that ``process`` must be given."""
         return frozenset(name for delays in self._key_delays for name in delays)
