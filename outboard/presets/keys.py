@@ -62,16 +62,29 @@ _LEVELS = {
     for role in ROLES
 }
 _MASTER = {
-    "master.tolerance_db": Key("dB", 0, 20, "deviation of a band from its target that is taste, not fault"),
+    "master.tolerance_db": Key("dB", 0, 20, "deviation of the smoothed spectrum from its target that is taste"),
     "master.correction": Key("", 0, 1, "share of a deviation beyond the tolerance that is taken back"),
     "master.equalizer_limit_db": Key("dB", 0, 4, "furthest gain of the equaliser"),
     "master.sub_boost_limit_db": Key("dB", 0, 4, "furthest lift below 60 Hz"),
     "master.air_boost_limit_db": Key("dB", 0, 4, "furthest lift above 6 kHz"),
+    "master.target_sub_db": Key("dB", -12, 12, "what the spectrum has more than the common target around 35 Hz"),
+    "master.target_low_db": Key("dB", -12, 12, "the same around 110 Hz"),
+    "master.target_low_mid_db": Key("dB", -12, 12, "the same around 316 Hz"),
+    "master.target_mid_db": Key("dB", -12, 12, "the same around 1 kHz"),
+    "master.target_presence_db": Key("dB", -12, 12, "the same around 3.5 kHz"),
+    "master.target_air_db": Key("dB", -12, 12, "the same around 9.8 kHz"),
     "master.mud_cut_db": Key("dB", 0, 4, "cut of the low middle at full mud"),
-    "master.shimmer_cut_db": Key("dB", 0, 4, "cut around 9.5 kHz at full shimmer"),
+    "master.shimmer_cut_db": Key("dB", 0, 4, "cut around 9.8 kHz at full shimmer"),
+    "master.harsh_cut_db": Key("dB", 0, 4, "furthest cut of 3 to 6 kHz at its moments"),
     "master.index_tolerance": Key("index", 0, 1, "pathology index up to which nothing is cut"),
-    "master.compressor_ratio": Key(":1", 1, 4, "ratio of the gentle compression"),
+    "master.compressor_ratio": Key(":1", 1, 4, "ratio of the gentle multiband compression; 1: none"),
     "master.lively_crest_db": Key("dB", 6, 30, "crest factor from which there are dynamics to spend"),
     "master.lively_range_lu": Key("LU", 0, 30, "loudness range above which a song is evened out a little"),
+    "master.parallel_mix": Key("", 0, 0.5, "share of a heavily compressed copy; 0: none"),
+    "master.punch_attack_db": Key("dB", 0, 6, "lift of onsets in loud masters"),
+    "master.punch_sustain_db": Key("dB", -6, 0, "fall of what rings in loud masters"),
+    "master.saturation_mix": Key("", 0, 1, "share of saturation above the bass in loud masters; 0: none"),
+    "master.mono_below_hertz": Key("Hz", 0, 200, "below this a stereo song is mono"),
+    "master.side_limit_db": Key("dB", -20, 6, "side over mid from which a song is narrowed"),
 }
 KEYS: dict[str, Key] = {**_MIX, **_STRIPS, **_LEVELS, **_MASTER}

@@ -9,21 +9,21 @@ Works on mapped arrays in blocks; nothing that is held in memory grows with the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.audio import dynamics
 from outboard.audio.analysis import Analysis, analyze
+from outboard.audio.chain import Chain
 from outboard.audio.files import Tags
-from outboard.audio.fir import StreamConvolver, linear_phase_taps
 from outboard.audio.limiter import LimiterSettings, render
 from outboard.audio.loudness import LoudnessMeter
 from outboard.audio.overlap_add import fixed_blocks
 from outboard.audio.peak_envelope import STEP_FRAMES, peak_envelope
+from outboard.audio.processors import ProcessorReport
 from outboard.audio.spool import BLOCK_FRAMES, Spool, blocks
 from outboard.errors import InvalidInput
 from services.master.deliver import Delivered, Target, deliver
@@ -33,13 +33,9 @@ from services.master.report import build_report
 from services.master.settings import (
     ENGINE_PASSTHROUGH,
     REFERENCE_ENGINES,
-    Compressor,
     DeliverableFile,
-    LinearPhaseEqualizer,
     MasterPlan,
     MasterResult,
-    Processor,
-    ProcessorReport,
     check_plan,
 )
 
@@ -135,18 +131,30 @@ def _processed(
     spool_factory: SpoolFactory,
     progress: Progress,
 ) -> tuple[Array, tuple[ProcessorReport, ...]]:
-    """The chain in front of the limiter."""
-    slots = [_Slot.of(processor, rate, array.shape[0]) for processor in plan.chain if not processor.bypass]
-    if not slots:
+    """The chain in front of the limiter, its latency taken out."""
+    chain = Chain(plan.chain, rate)
+    if not chain.slots:
         return array, ()
-    stream: Iterable[Array] = blocks(array)
-    for slot in slots:
-        stream = slot.run(stream)
-    with spool_factory(array.shape[0]) as spool:
-        for block in stream:
-            spool.append(block)
-            progress(spool.frames / array.shape[1])
-        return spool.array, tuple(slot.report() for slot in slots)
+    channels, frames = array.shape
+    with spool_factory(channels) as spool:
+        late = chain.latency_frames
+        for block in _with_tail(array, late):
+            # One channel goes through a stereo chain twice: all that is linked between channels is then as it was.
+            stereo = block if channels == 2 else np.repeat(block, 2, axis=0)
+            done = chain.process(stereo)[:channels, late:]
+            late -= min(late, block.shape[1])
+            spool.append(done)
+            progress(spool.frames / frames)
+        return spool.array, chain.reports()
+
+
+def _with_tail(array: Array, silent_frames: int) -> Iterator[Array]:
+    """Blocks of the array, then silence."""
+    yield from blocks(array)
+    while silent_frames > 0:
+        size = min(silent_frames, BLOCK_FRAMES)
+        yield np.zeros((array.shape[0], size), dtype=np.float32)
+        silent_frames -= size
 
 
 def _levelled(array: Array, rate: int, plan: MasterPlan, spool_factory: SpoolFactory, progress: Progress) -> Levelled:
@@ -209,66 +217,6 @@ def _rendered(
             meter.process(block)
             spool.append(block)
         return spool.array, meter.integrated_lufs
-
-
-class _Slot:
-    """A processor of the chain at work: a stream in, a stream of as many frames out."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-
-    @staticmethod
-    def of(processor: Processor, rate: int, channels: int) -> _Slot:
-        if isinstance(processor.kind, LinearPhaseEqualizer):
-            return _EqualizerSlot(processor.label, processor.kind, rate, channels)
-        return _CompressorSlot(processor.label, processor.kind, rate, channels)
-
-    def run(self, stream: Iterable[Array]) -> Iterator[Array]:
-        raise NotImplementedError
-
-    def report(self) -> ProcessorReport:
-        return ProcessorReport(self.label)
-
-
-class _EqualizerSlot(_Slot):
-    _NULL_DC_BELOW_DB = -40.0  # a curve that falls this far at its lower end means to remove DC
-
-    def __init__(self, label: str, kind: LinearPhaseEqualizer, rate: int, channels: int) -> None:
-        super().__init__(label)
-        points = [point for point in kind.points if point.frequency_hertz < 0.5 * rate]
-        gains = [point.gain_db for point in points]
-        taps = linear_phase_taps(
-            [point.frequency_hertz for point in points], gains, rate,
-            taps=kind.taps, null_dc=gains[0] <= self._NULL_DC_BELOW_DB,
-        )  # fmt: skip
-        self._convolver = StreamConvolver(taps, channels)
-        self._channels = channels
-
-    def run(self, stream: Iterable[Array]) -> Iterator[Array]:
-        for block in stream:
-            yield self._convolver.process(block)
-        yield self._convolver.process(np.zeros((self._channels, 0), dtype=np.float32), last=True)
-
-
-class _CompressorSlot(_Slot):
-    def __init__(self, label: str, kind: Compressor, rate: int, channels: int) -> None:
-        super().__init__(label)
-        settings = dynamics.CompressorSettings(
-            threshold_db=kind.threshold_db, ratio=kind.ratio, knee_db=kind.knee_db, attack_ms=kind.attack_ms,
-            release_ms=kind.release_ms, makeup_db=kind.makeup_db, mix=kind.mix,
-        )  # fmt: skip
-        self._compressor = dynamics.Compressor(settings, rate, channels)
-
-    def run(self, stream: Iterable[Array]) -> Iterator[Array]:
-        for block in stream:
-            yield self._compressor.process(block)
-
-    def report(self) -> ProcessorReport:
-        return ProcessorReport(
-            self.label,
-            average_gain_db=-self._compressor.average_gain_reduction_db,
-            extreme_gain_db=-self._compressor.max_gain_reduction_db,
-        )
 
 
 class _Steps:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from outboard.audio.analysis import Analysis
+from outboard.audio.processors import ProcessorReport
 from outboard.audio.resample import resampled_frames
 from services.master.deliver import Delivered, tolerance_db
 from services.master.settings import (
@@ -15,7 +16,6 @@ from services.master.settings import (
     EngineInfo,
     MasteringReport,
     MasterPlan,
-    ProcessorReport,
     QualityCheck,
     Warning,
 )

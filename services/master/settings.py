@@ -10,7 +10,9 @@ from pathlib import Path
 
 from outboard.audio.analysis import Analysis
 from outboard.audio.files.mp3 import BITRATES_KBPS
+from outboard.audio.processors import Processor, ProcessorReport
 from outboard.errors import InvalidInput, Violation
+from services.master.chain_rules import processor_violations
 
 INTENTS = ("streaming", "loud", "reference", "custom")
 ENGINE_CHAIN, ENGINE_PASSTHROUGH = "chain", "passthrough"
@@ -52,44 +54,6 @@ class MasterSettings:
     seed: int = 0
     profile: str = ""
     nearest_reference: bool = False
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """A point of a gain curve."""
-
-    frequency_hertz: float
-    gain_db: float = 0.0
-
-
-@dataclass(frozen=True)
-class LinearPhaseEqualizer:
-    """Points by rising frequency, straight lines over log frequency between them; odd number of taps."""
-
-    points: tuple[CurvePoint, ...]
-    taps: int = 8191
-
-
-@dataclass(frozen=True)
-class Compressor:
-    """A feed-forward compressor with an RMS detector; see `outboard.audio.dynamics`."""
-
-    threshold_db: float
-    ratio: float
-    knee_db: float = 6.0
-    attack_ms: float = 10.0
-    release_ms: float = 120.0
-    makeup_db: float = 0.0
-    mix: float = 1.0
-
-
-@dataclass(frozen=True)
-class Processor:
-    """One slot of the chain in front of the limiter."""
-
-    label: str
-    kind: LinearPhaseEqualizer | Compressor
-    bypass: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,15 +173,6 @@ class Warning:
 
 
 @dataclass(frozen=True)
-class ProcessorReport:
-    """What a processor did to the level, in dB."""
-
-    label: str
-    average_gain_db: float | None = None
-    extreme_gain_db: float | None = None
-
-
-@dataclass(frozen=True)
 class QualityCheck:
     """One check on the delivered files."""
 
@@ -319,8 +274,9 @@ def check_plan(plan: MasterPlan) -> None:
         wrong.append(Violation("limiter.transient_db", f"{limiter.transient_db} is outside of 0 to 24 dB"))
     if limiter.stereo_link != 1.0:
         wrong.append(Violation("limiter.stereo_link", "both channels share one gain: 1 is the only link there is"))
+    rails = plan.guard_rails
     for index, processor in enumerate(plan.chain):
-        wrong += _processor_violations(processor, plan.guard_rails.equalizer_db, f"chain[{index}]")
+        wrong += processor_violations(processor, rails.equalizer_db, rails.side_gain, f"chain[{index}]")
     if not plan.deliverables:
         wrong.append(Violation("deliverables", "at least one file must be asked for"))
     if plan.match is not None:
@@ -350,21 +306,6 @@ def _level_violations(target_lufs: float | None, ceiling_dbtp: float | None) -> 
     if ceiling_dbtp is not None and not -20.0 <= ceiling_dbtp <= 0.0:
         wrong.append(Violation("ceiling_dbtp", f"{ceiling_dbtp} is outside of -20 to 0 dBTP"))
     return wrong
-
-
-def _processor_violations(processor: Processor, equalizer_limit_db: float, path: str) -> list[Violation]:
-    kind = processor.kind
-    if isinstance(kind, LinearPhaseEqualizer):
-        hertz = [point.frequency_hertz for point in kind.points]
-        if not hertz or hertz[0] <= 0.0 or any(high <= low for low, high in itertools.pairwise(hertz)):
-            return [Violation(f"{path}.points", "an equaliser needs points of rising frequency above 0 Hz")]
-        if kind.taps % 2 == 0 or not 63 <= kind.taps <= 65535:
-            return [Violation(f"{path}.taps", f"{kind.taps} is not an odd number from 63 to 65535")]
-        if max(point.gain_db for point in kind.points) > equalizer_limit_db:
-            return [Violation(f"{path}.points", f"the guard-rail allows lifts of at most {equalizer_limit_db} dB")]
-    elif not 1.0 <= kind.ratio <= 100.0 or not 0.0 <= kind.mix <= 1.0:
-        return [Violation(path, "a compressor has a ratio of 1 to 100 and a mix of 0 to 1")]
-    return []
 
 
 def _match_violations(match: ReferenceMatch, rails: GuardRails) -> list[Violation]:

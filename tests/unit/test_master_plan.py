@@ -7,27 +7,32 @@ from dataclasses import replace
 import pytest
 
 from outboard.audio.analysis import Analysis, BandLevel
-from outboard.errors import InvalidInput
-from services.master.plan import plan
-from services.master.settings import (
+from outboard.audio.processors import (
     Compressor,
     CurvePoint,
-    DeliverableSpec,
+    DynamicEqualizer,
     LinearPhaseEqualizer,
-    MasterSettings,
+    MultibandCompressor,
     Processor,
-    check_plan,
+    Saturator,
+    StereoWidth,
+    TransientShaper,
 )
+from outboard.errors import InvalidInput
+from services.master.plan import plan
+from services.master.settings import DeliverableSpec, MasterPlan, MasterSettings, check_plan
 
 BANDS = ((20.0, 60.0), (60.0, 200.0), (200.0, 500.0), (500.0, 2000.0), (2000.0, 6000.0), (6000.0, 16000.0))
+THIRDS = tuple(1000.0 * 10.0 ** (k / 10.0) for k in range(-15, 13))
 ANALYSIS = Analysis(
     frames=480_000, sample_rate_hertz=48000, channels=2, integrated_lufs=-18.0, max_momentary_lufs=-14.0,
     max_short_term_lufs=-15.0, loudness_range_lu=5.0, true_peak_dbtp=-2.0, sample_peak_dbfs=-2.2, rms_dbfs=-18.0,
     crest_factor_db=15.8, band_levels=tuple(BandLevel(low, high, -8.0, -8.0, 0.0) for low, high in BANDS),
-    correlation=0.7, mid_side_ratio_db=-9.0, width=0.3, low_correlation=0.9, bandwidth_hertz=16000.0, tempo_bpm=120.0,
+    correlation=0.7, mid_side_ratio_db=-9.0, width=0.3, low_correlation=0.99, bandwidth_hertz=16000.0, tempo_bpm=120.0,
     key="A minor", key_confidence=0.4, shimmer_index=0.02, mud_index=0.03, spectral_hole_ratio=0.0,
     hard_panning_index=0.0, flat_dynamics_index=0.02, clipped_samples=0, dc_offset=(0.0, 0.0), mean=0.0, deviation=0.1,
     noise_floor_dbfs=-60.0,
+    third_octaves=tuple(BandLevel(hertz / 1.122, hertz * 1.122, -14.0, -14.0, 0.0) for hertz in THIRDS),
 )  # fmt: skip
 
 
@@ -35,14 +40,21 @@ def points(settings: MasterSettings, analysis: Analysis = ANALYSIS) -> dict[floa
     """The equaliser's curve above the rumble filter."""
     kind = plan(analysis, settings).chain[0].kind
     assert isinstance(kind, LinearPhaseEqualizer)
-    return {point.frequency_hertz: point.gain_db for point in kind.points if point.frequency_hertz > 35.0}
+    return {point.frequency_hertz: point.gain_db for point in kind.points if point.frequency_hertz > 30.5}
 
 
-def off(index: int, deviation_db: float) -> Analysis:
-    """The analysis with one band off its target."""
-    bands = list(ANALYSIS.band_levels)
-    bands[index] = replace(bands[index], deviation_db=deviation_db)
-    return replace(ANALYSIS, band_levels=tuple(bands))
+def off(low_hertz: float, high_hertz: float, deviation_db: float) -> Analysis:
+    """The analysis with a region off its target."""
+    levels = tuple(
+        replace(band, deviation_db=deviation_db) if low_hertz <= band.low_hertz * 1.122 <= high_hertz else band
+        for band in ANALYSIS.third_octaves
+    )
+    return replace(ANALYSIS, third_octaves=levels)
+
+
+def kinds(decided: MasterPlan) -> dict[str, object]:
+    """The chain by label."""
+    return {processor.label: processor.kind for processor in decided.chain}
 
 
 @pytest.mark.parametrize(
@@ -63,55 +75,145 @@ def test_given_targets_win() -> None:
 
 
 def test_what_is_within_tolerance_is_left_alone() -> None:
-    """A song whose bands and indices are within tolerance gets a flat curve and no compressor."""
-    assert set(points(MasterSettings()).values()) == {0.0}
+    """A song whose spectrum and indices are within tolerance gets a flat curve and nothing else."""
+    assert set(points(MasterSettings(), off(200.0, 500.0, 2.5)).values()) == {0.0}
     assert len(plan(ANALYSIS, MasterSettings()).chain) == 1
 
 
 def test_a_deviation_is_corrected_within_limits() -> None:
-    """A band that is off is taken back by part of the excess, never by more than 3 dB, and scaled by intensity."""
-    assert min(points(MasterSettings(), off(2, 6.0)).values()) == pytest.approx(-1.0)
-    assert min(points(MasterSettings(), off(2, 30.0)).values()) == -3.0
-    assert min(points(MasterSettings(intensity=50.0), off(2, 30.0)).values()) == -1.5
-    assert set(points(MasterSettings(intensity=0.0), off(2, 30.0)).values()) == {0.0}
+    """A region that is off is taken back by part of the excess, never by more than 3 dB, and scaled by intensity."""
+    wide = off(150.0, 800.0, 6.0)
+    assert -1.6 < min(points(MasterSettings(), wide).values()) < -1.0
+    assert min(points(MasterSettings(), off(150.0, 800.0, 15.0)).values()) == -3.0
+    assert min(points(MasterSettings(intensity=50.0), off(150.0, 800.0, 15.0)).values()) == -1.5
+    assert set(points(MasterSettings(intensity=0.0), off(150.0, 800.0, 15.0)).values()) == {0.0}
+
+
+def test_a_single_note_is_no_tone() -> None:
+    """One third of an octave that stands out by 8 dB moves the curve by less than half a decibel."""
+    assert min(points(MasterSettings(), off(990.0, 1010.0, 8.0)).values()) > -0.5
 
 
 def test_bottom_and_top_are_hardly_lifted() -> None:
     """Below 60 Hz and above 6 kHz generated songs hold noise: missing level there is not invented."""
-    assert max(points(MasterSettings(), off(0, -20.0)).values()) == 0.0
-    assert max(points(MasterSettings(), off(5, -20.0)).values()) == 1.0
+    assert max(gain for hertz, gain in points(MasterSettings(), off(20.0, 60.0, -15.0)).items() if hertz < 60.0) == 0.0
+    assert max(points(MasterSettings(), off(5000.0, 20000.0, -15.0)).values()) <= 3.0
+    lifted = points(MasterSettings(), off(5000.0, 20000.0, -15.0))
+    assert max(gain for hertz, gain in lifted.items() if hertz > 6000.0) == 1.0
 
 
-def test_measured_faults_are_cut() -> None:
-    """Mud and shimmer are cut where an index says so, with a sentence that tells it."""
+def test_a_profile_has_a_spectrum_of_its_own() -> None:
+    """What a profile wants more of is no deviation: bass at +6 dB is cut for one profile and kept for another."""
+    bassy = off(20.0, 120.0, 8.0)
+    assert min(points(MasterSettings(), bassy).values()) < -1.0
+    kind = plan(bassy, MasterSettings(), {"master.target_sub_db": 8.0, "master.target_low_db": 8.0}).chain[0].kind
+    assert isinstance(kind, LinearPhaseEqualizer)
+    assert all(abs(point.gain_db) < 0.3 for point in kind.points if 30.5 < point.frequency_hertz < 100.0)
+
+
+def test_measured_faults_are_cut_at_their_moments() -> None:
+    """Mud and shimmer are met by dynamic bands, and half as much by the curve, with a sentence that tells it."""
     faulty = replace(ANALYSIS, mud_index=0.8, shimmer_index=0.5)
+    decided = plan(faulty, MasterSettings())
+    moments = kinds(decided)["moments"]
+    assert isinstance(moments, DynamicEqualizer)
+    assert [(band.frequency_hertz, round(band.range_db, 2)) for band in moments.bands] == [
+        (320.0, -2.4),
+        (9800.0, -1.5),
+    ]
     curve = points(MasterSettings(), faulty)
-    assert curve[320.0] == pytest.approx(-2.4)
-    assert curve[9500.0] == pytest.approx(-1.5)
-    assert curve[160.0] == curve[640.0] == 0.0
-    notes = " ".join(plan(faulty, MasterSettings()).notes)
-    assert "Mud" in notes
-    assert "Shimmer" in notes
+    assert -1.2 <= min(gain for hertz, gain in curve.items() if hertz < 700.0) <= -1.0
+    assert -0.75 <= min(gain for hertz, gain in curve.items() if hertz > 6000.0) <= -0.6
+    assert "Mud" in " ".join(decided.notes)
+    assert "Shimmer" in " ".join(decided.notes)
+
+
+def test_harshness_is_tamed_where_the_presence_stands_out() -> None:
+    """A region of 3 to 6 kHz above its target gets a dynamic band whose threshold is its own share of the whole."""
+    decided = plan(off(2500.0, 7000.0, 6.0), MasterSettings())
+    moments = kinds(decided)["moments"]
+    assert isinstance(moments, DynamicEqualizer)
+    (band,) = moments.bands
+    assert band.frequency_hertz == 4200.0
+    assert band.range_db == pytest.approx(-2.0)
+    assert band.relative_threshold_db is not None
+    assert -14.0 < band.relative_threshold_db < -5.0
 
 
 def test_only_lively_songs_are_compressed() -> None:
     """Compression needs a wide loudness range, a high crest factor and dynamics that are not spent."""
     lively = replace(ANALYSIS, loudness_range_lu=12.0, crest_factor_db=17.0)
-    chain = plan(lively, MasterSettings()).chain
-    assert isinstance(chain[1].kind, Compressor)
-    assert 1.0 < chain[1].kind.ratio <= 1.5
+    glue = kinds(plan(lively, MasterSettings()))["glue"]
+    assert isinstance(glue, MultibandCompressor)
+    assert [band.high_hertz for band in glue.bands] == [120.0, 800.0, 5000.0, 0.0]
+    assert all(1.0 < band.compressor.ratio <= 1.5 for band in glue.bands)
     for spent in (
         replace(lively, flat_dynamics_index=0.6),
         replace(lively, crest_factor_db=9.0),
         replace(lively, loudness_range_lu=4.0),
     ):
-        assert len(plan(spent, MasterSettings()).chain) == 1
+        assert "glue" not in kinds(plan(spent, MasterSettings()))
+
+
+def test_loud_masters_get_density_and_punch() -> None:
+    """From -11.5 LUFS on: saturation above the bass and lifted onsets, in scale with intensity."""
+    chain = kinds(plan(ANALYSIS, MasterSettings(intent="loud")))
+    density, punch = chain["density"], chain["punch"]
+    assert isinstance(density, Saturator)
+    assert density.low_hertz == 150.0
+    assert isinstance(punch, TransientShaper)
+    assert (punch.attack_db, punch.sustain_db) == (2.0, -1.5)
+    half = kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=50.0)))["punch"]
+    assert isinstance(half, TransientShaper)
+    assert (half.attack_db, half.sustain_db) == (1.0, -0.75)
+    assert set(kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=0.0)))) == {"tone"}
+    dense = replace(ANALYSIS, flat_dynamics_index=0.6)
+    assert "density" not in kinds(plan(dense, MasterSettings(intent="loud")))
+    assert "punch" not in kinds(plan(ANALYSIS, MasterSettings(intent="custom", target_lufs=-16.0)))
+
+
+def test_a_parallel_path_is_an_option_of_the_profile() -> None:
+    """None by default; a profile's share becomes the mix of a compressor."""
+    assert "parallel" not in kinds(plan(ANALYSIS, MasterSettings()))
+    kind = kinds(plan(ANALYSIS, MasterSettings(intensity=50.0), {"master.parallel_mix": 0.4}))["parallel"]
+    assert isinstance(kind, Compressor)
+    assert kind.mix == pytest.approx(0.2)
+
+
+def test_wide_sides_and_wide_bass_are_reined_in() -> None:
+    """Bass that differs between the channels becomes mono; sides over the limit are lowered; correlation stays."""
+    wide = replace(ANALYSIS, low_correlation=0.5, mid_side_ratio_db=-3.0)
+    kind = kinds(plan(wide, MasterSettings()))["field"]
+    assert isinstance(kind, StereoWidth)
+    assert kind.mono_below_hertz == 120.0
+    assert 0.8 < kind.side_gain < 1.0
+    out_of_phase = kinds(plan(replace(wide, mid_side_ratio_db=3.0), MasterSettings()))["field"]
+    assert isinstance(out_of_phase, StereoWidth)
+    side = out_of_phase.side_gain**2 * 10 ** (3.0 / 10)
+    assert (1 - side) / (1 + side) >= 0.1 - 1e-9, "correlation falls under the guard-rail"
+    narrow = replace(ANALYSIS, low_correlation=0.999, mid_side_ratio_db=-9.0)
+    assert "field" not in kinds(plan(narrow, MasterSettings()))
+    assert "field" not in kinds(plan(replace(wide, channels=1, mid_side_ratio_db=None), MasterSettings()))
+
+
+def test_the_crest_rail_leaves_something_to_spend() -> None:
+    """8 dB for streaming, 6 dB otherwise; a song near its rail may still lose 2 dB."""
+    assert plan(ANALYSIS, MasterSettings()).guard_rails.crest_factor_db == 8.0
+    assert plan(ANALYSIS, MasterSettings(intent="loud")).guard_rails.crest_factor_db == 6.0
+    dense = replace(ANALYSIS, crest_factor_db=9.0)
+    assert plan(dense, MasterSettings()).guard_rails.crest_factor_db == 7.0
 
 
 def test_silence_has_no_target() -> None:
     """Without a loudness none is aimed at, and the plan says so."""
     silent = replace(
-        ANALYSIS, integrated_lufs=None, band_levels=(), crest_factor_db=None, mud_index=None, shimmer_index=None
+        ANALYSIS,
+        integrated_lufs=None,
+        band_levels=(),
+        third_octaves=(),
+        crest_factor_db=None,
+        mud_index=None,
+        shimmer_index=None,
     )
     decided = plan(silent, MasterSettings())
     assert decided.target_lufs is None
@@ -122,7 +224,7 @@ def test_silence_has_no_target() -> None:
 def test_presets_set_numbers_by_name() -> None:
     """A preset's numbers replace the defaults; those of other stages are ignored."""
     preset = {"master.tolerance_db": 10.0, "mix.width": 3.0}
-    kind = plan(off(2, 6.0), MasterSettings(), preset).chain[0].kind
+    kind = plan(off(150.0, 800.0, 6.0), MasterSettings(), preset).chain[0].kind
     assert isinstance(kind, LinearPhaseEqualizer)
     assert all(point.gain_db == 0.0 for point in kind.points if point.frequency_hertz >= 30.0)
 
@@ -180,7 +282,11 @@ def test_edited_plans_are_checked() -> None:
     for wrong in (
         replace(good, chain=(Processor("tone", lifted),)),
         replace(good, chain=(Processor("tone", falling),)),
-        replace(good, chain=(Processor("glue", Compressor(-20.0, 0.2)),)),
+        replace(
+            good, chain=(Processor("wide", StereoWidth(1.3)),), guard_rails=replace(good.guard_rails, side_gain=1.2)
+        ),
+        replace(good, chain=(Processor("ducked", Compressor(-20.0, 2.0, sidechain="kick")),)),
+        replace(good, chain=(Processor("bands", MultibandCompressor(())),)),
         replace(good, deliverables=(DeliverableSpec(name="a/b"),)),
         replace(good, deliverables=()),
         replace(good, drive_db=float("inf")),
