@@ -115,6 +115,8 @@ def filter_sections(band: FilterBand, sample_rate_hertz: int) -> Sos:
         return filters.low_shelf(band.frequency_hertz, band.gain_db, sample_rate_hertz, band.q)
     if band.shape == "high_shelf":
         return filters.high_shelf(band.frequency_hertz, band.gain_db, sample_rate_hertz, band.q)
+    if band.shape == "notch":
+        return filters.notch(band.frequency_hertz, band.q, sample_rate_hertz)
     if band.shape == "high_pass":
         return filters.butterworth_high_pass(band.frequency_hertz, sample_rate_hertz, band.order)
     if band.shape == "low_pass":

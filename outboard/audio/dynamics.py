@@ -107,7 +107,7 @@ def _peak_powers(key: NDArray[Any], hold: int, values: Gains, ages: Frames, ends
     for i in range(frames):
         power = 0.0
         for c in range(channels):
-            power = max(power, float(key[c, i]) ** 2)
+            power = max(power, np.float64(key[c, i]) ** 2)
         while tail > head and values[(tail - 1) % size] <= power:
             tail -= 1
         values[tail % size], ages[tail % size] = power, now
@@ -129,7 +129,7 @@ def mean_powers(key: NDArray[Any], pole: float, state: Gains) -> Gains:
     for i in range(frames):
         power = 0.0
         for c in range(channels):
-            power += float(key[c, i]) ** 2
+            power += np.float64(key[c, i]) ** 2
         mean = power / channels + pole * (mean - power / channels)
         if mean < 1e-30:
             mean = 0.0

@@ -3,7 +3,7 @@
 Every design returns ``sos``: float64, shape ``(sections, 6)``, rows ``b0 b1 b2 a0 a1 a2`` with ``a0 = 1`` (SciPy's).
 
 Sources: R. Bristow-Johnson, *Cookbook formulae for audio EQ biquad filter coefficients* (peaking, shelves, band-pass,
-all-pass: the bilinear transform of an analogue prototype, so the digital response at f equals the prototype's at
+notch, all-pass: the bilinear transform of an analogue prototype, so the digital response at f equals the prototype's at
 ``tan(pi f / rate) / tan(pi f0 / rate)``); S. Linkwitz, *Active crossover networks for noncoincident drivers*, JAES 1976
 (two Butterworth filters in a row on either side: the sum is an all-pass).
 """
@@ -85,6 +85,14 @@ def band_pass(frequency_hertz: float, q: float, sample_rate_hertz: int) -> Sos:
     w = _prewarp(frequency_hertz, sample_rate_hertz)
     alpha = math.sin(w) / (2.0 * q)
     return _section(alpha, 0.0, -alpha, 1 + alpha, -2 * math.cos(w), 1 - alpha)
+
+
+def notch(frequency_hertz: float, q: float, sample_rate_hertz: int) -> Sos:
+    """Nothing at ``frequency_hertz``, 0 dB far from it; ``q``: centre over the width between the -3 dB points."""
+    w = _prewarp(frequency_hertz, sample_rate_hertz)
+    alpha = math.sin(w) / (2.0 * q)
+    c = -2.0 * math.cos(w)
+    return _section(1.0, c, 1.0, 1 + alpha, c, 1 - alpha)
 
 
 def all_pass(frequency_hertz: float, q: float, sample_rate_hertz: int) -> Sos:

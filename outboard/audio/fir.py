@@ -16,6 +16,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from outboard.audio.filters import to_float32
+
 DEFAULT_TAPS = 8191
 """Resolves about 12 Hz at 48 kHz; must be odd."""
 
@@ -136,7 +138,7 @@ class StreamConvolver:
     def _convolve(self, segment: NDArray[np.float32]) -> NDArray[np.float32]:
         spectrum = scipy.fft.rfft(segment.astype(np.float64), axis=1) * self._spectrum
         valid: NDArray[np.float64] = scipy.fft.irfft(spectrum, n=self._size, axis=1)[:, self._size - self._hop :]
-        return valid.astype(np.float32)
+        return to_float32(valid)
 
 
 class DelayedConvolver:

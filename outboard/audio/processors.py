@@ -19,7 +19,7 @@ from outboard.audio.saturation import SaturatorSettings
 from outboard.audio.stereo import StereoFieldBand, WidthSettings
 from outboard.audio.transients import TransientSettings
 
-FilterShapeName = Literal["peak", "low_shelf", "high_shelf", "high_pass", "low_pass"]
+FilterShapeName = Literal["peak", "low_shelf", "high_shelf", "high_pass", "low_pass", "notch"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class FilterBand:
         shape: what it does.
         frequency_hertz: centre or corner.
         gain_db: of peaks and shelves.
-        q: of peaks and shelves, 0.1 to 20.
+        q: of peaks, shelves and notches, 0.1 to 20.
         order: of passes, 1 to 8.
     """
 

@@ -66,7 +66,7 @@ def _shape(block: Audio, amounts: Gains, poles: Gains, state: Gains, totals: Gai
     for i in range(frames):
         power = _FLOOR_POWER
         for c in range(channels):
-            power += float(block[c, i]) ** 2 / channels
+            power += np.float64(block[c, i]) ** 2 / channels
         power = power + ripple * (state[4] - power)
         state[4] = power
         for k in range(4):

@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -131,8 +132,8 @@ def from_message(message: Message, kind: type[D], path: str = "") -> D:
         path: of this message in the request, with a dot at its end; used in violations.
 
     Raises:
-        InvalidInput: an enum number that this version does not know, a field that must be set and is not, or one that
-            is set and has no counterpart.
+        InvalidInput: an enum number that this version does not know, a number that is not finite, a field that must be
+            set and is not, one that is set and has no counterpart, or numbers that the dataclass refuses.
     """
     hints = _hints(typing.cast(Any, kind))
     arguments: dict[str, Any] = {}
@@ -149,7 +150,12 @@ def from_message(message: Message, kind: type[D], path: str = "") -> D:
         else:
             raise InvalidInput(f"{path}{field.name} must be set", field=f"{path}{field.name}")
     _refuse_others(message, set(hints), path)
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        # A dataclass that checks its own numbers says which one is wrong and what it may be.
+        where = path.removesuffix(".")
+        raise InvalidInput(f"{where}: {error}", field=where) from error
 
 
 def _refuse_others(message: Message, names: set[str], path: str) -> None:
@@ -166,7 +172,7 @@ def _read(message: Message, name: str, hint: Any, where: str) -> Any:
         if chosen is None:
             return _UNSET
         member = descriptor.fields_by_name[chosen]
-        return from_message(getattr(message, chosen), _oneof_type(member, hint), f"{where}.{chosen}.")
+        return from_message(getattr(message, chosen), _oneof_type(member, hint), f"{where.removesuffix(name)}{chosen}.")
     field = descriptor.fields_by_name[name]
     value = getattr(message, name)
     if _is_map(field):
@@ -190,6 +196,8 @@ def _item(field: _Field, value: Any, hint: Any, where: str) -> Any:
         return from_message(value, _bare(hint), f"{where}.")
     if field.enum_type is not None:
         return enum_name(field.enum_type, value, where)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(f"{where} is {value}, must be a finite number", field=where)
     return value
 
 

@@ -11,9 +11,8 @@ from outboard.audio.chain import Chain
 from outboard.audio.dynamics import Delay
 from outboard.audio.filters import Audio, to_float32
 from outboard.audio.stereo import StereoMeter, pan_gains
+from services.mixer.check import MIX_NAME
 from services.mixer.console import Bus, MixPlan, Strip, StripReport
-
-_MIX_NAME = "mix"
 
 
 class _StripAtWork:
@@ -113,7 +112,7 @@ class Desk:
         for bus in self._buses:
             bus.align(buses_late)
         self._direct = Delay(2, buses_late)
-        mix_bus = Bus(_MIX_NAME, plan.trim_db, plan.master_chain)
+        mix_bus = Bus(MIX_NAME, plan.trim_db, plan.master_chain)
         self._mix = _BusAtWork(mix_bus, sample_rate_hertz, strips_late + buses_late)
         self._mix.align(self._mix.chain.latency_frames)
         self.latency_frames = strips_late + buses_late + self._mix.chain.latency_frames

@@ -23,6 +23,7 @@ from outboard.audio.filters import Audio, to_float32
 from outboard.audio.spool import Spool
 from outboard.audio.stereo import StereoMeter, left_right, mid_side
 from outboard.errors import InvalidInput
+from services.mixer.check import check_plan
 from services.mixer.console import EngineInfo, MixPlan, MixReport, Warning
 from services.mixer.desk import Desk
 
@@ -58,9 +59,10 @@ def mix(
         spool_directory: a folder on a disk for the mix before its trim; None: the system's.
 
     Raises:
-        InvalidInput: a strip without a stem or a stem without a strip, lengths that differ, a name that is not there.
+        InvalidInput: a plan that `check_plan` refuses, lengths that differ, channels that are neither mono nor stereo.
     """
-    frames = _check(stems, plan)
+    check_plan(plan, stems, sample_rate_hertz)
+    frames = _check_stems(stems)
     tell = progress or (lambda fraction: None)
     desk = Desk(plan, sample_rate_hertz)
     meter, peak = StereoMeter(), 0.0
@@ -144,24 +146,15 @@ def _report(plan: MixPlan, desk: Desk, finish: _Finish, frames: int) -> MixRepor
     )
 
 
-def _check(stems: Mapping[str, NDArray[Any]], plan: MixPlan) -> int:
-    """Length of the stems, after checking that plan and stems belong together."""
-    named = [strip.stem for strip in plan.strips]
-    if sorted(named) != sorted(stems):
-        raise InvalidInput(
-            f"the plan is for the stems {sorted(named)}, given were {sorted(stems)}", field="plan.strips"
-        )
+def _check_stems(stems: Mapping[str, NDArray[Any]]) -> int:
+    """Length of the stems."""
     lengths = {stem.shape[1] for stem in stems.values()}
     if len(lengths) > 1:
         raise InvalidInput(f"stems must have one length, not {sorted(lengths)} frames", field="stems")
     for name, stem in stems.items():
         if stem.shape[0] not in (1, 2):
             raise InvalidInput(f"stem {name!r} has {stem.shape[0]} channels, must have 1 or 2", field="stems")
-    buses = {bus.name for bus in plan.buses}
-    wanted = {strip.bus for strip in plan.strips if strip.bus} | {s.bus for strip in plan.strips for s in strip.sends}
-    if wanted - buses:
-        raise InvalidInput(f"the plan has no bus {sorted(wanted - buses)[0]!r}", field="plan.buses")
-    return lengths.pop() if lengths else 0
+    return int(lengths.pop())
 
 
 def _stereo_block(stem: NDArray[Any], start: int) -> Audio:

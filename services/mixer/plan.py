@@ -29,6 +29,7 @@ from outboard.audio.processors import (
 from outboard.audio.stereo import MAX_SIDE_GAIN, StereoFieldBand
 from outboard.errors import InvalidInput, Violation
 from outboard.presets import Preset
+from services.mixer.check import PEAK_TARGET_DBFS_RANGE
 from services.mixer.console import ENGINE_NAME, MAX_STEMS, MixPlan, MixSettings, Strip
 from services.mixer.roles import DRUMS, LOW, OTHER, VOICES, role_from_name
 
@@ -70,7 +71,9 @@ def plan(
     Raises:
         InvalidInput: too few or too many stems, a setting out of range, an unknown label in ``bypass``.
     """
-    check(analyses, settings)
+    check_settings(settings)
+    if not 1 <= len(analyses) <= MAX_STEMS:
+        raise InvalidInput(f"a mix takes 1 to {MAX_STEMS} stems, not {len(analyses)}", field="stems")
     names = sorted(analyses)
     role = {name: _role(name, roles) for name in names}
     if not decides(settings):
@@ -88,12 +91,16 @@ def decides(settings: MixSettings) -> bool:
     return not settings.bypass_all and settings.engine != PASSTHROUGH
 
 
-def check(analyses: Mapping[str, Analysis], settings: MixSettings) -> None:
-    """Raises InvalidInput, naming every field that is wrong."""
+def check_settings(settings: MixSettings) -> None:
+    """Refuses what cannot be planned.
+
+    Raises:
+        InvalidInput: one violation per field; ENGINE_UNKNOWN for the engine, INVALID_ARGUMENT for the others.
+    """
     wrong: list[Violation] = []
-    if not 1 <= len(analyses) <= MAX_STEMS:
-        wrong.append(Violation("stems", f"a mix takes 1 to {MAX_STEMS} stems, not {len(analyses)}"))
+    reason = "INVALID_ARGUMENT"
     if settings.engine not in ENGINES:
+        reason = "ENGINE_UNKNOWN"
         wrong.append(
             Violation("settings.engine", f"unknown engine {settings.engine!r}{_nearest(settings.engine, ENGINES)}")
         )
@@ -104,14 +111,14 @@ def check(analyses: Mapping[str, Analysis], settings: MixSettings) -> None:
     )
     ranges = (
         ("width_cap", settings.width_cap, 0.0, MAX_SIDE_GAIN),
-        ("peak_target_dbfs", settings.peak_target_dbfs, -40.0, 0.0),
+        ("peak_target_dbfs", settings.peak_target_dbfs, *PEAK_TARGET_DBFS_RANGE),
         ("intensity", settings.intensity, 0.0, 100.0),
     )
     for name, value, low, high in ranges:
         if value is not None and not low <= value <= high:
             wrong.append(Violation(f"settings.{name}", f"{name} is {value:g}, must be {low:g} to {high:g}"))
     if wrong:
-        raise InvalidInput(wrong[0].description, violations=wrong)
+        raise InvalidInput(wrong[0].description, reason=reason, violations=wrong)
 
 
 def _nearest(word: str, words: tuple[str, ...]) -> str:

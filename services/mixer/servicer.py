@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
 
 from outboard.audio.analysis import Analysis, analyze
 from outboard.errors import InvalidInput
-from outboard.presets import Preset, with_values
+from outboard.presets import with_values
 from outboard.rpc.bridge import Bridge, StageCall
 from outboard.rpc.convert import enum_name, from_message, to_message
 from outboard.rpc.stage import RunClock, first_config, part, receive_streams, rendered
 from outboard.rpc.streaming import Audio, StreamFormat, checked_format
 from outboard.settings import Settings
-from outboard.v1 import analysis_pb2, audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
+from outboard.v1 import audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
+from services.mixer.check import check_plan
 from services.mixer.console import ENGINE_NAME, ENGINE_VERSION, MAX_STEMS, EngineInfo, MixPlan, MixSettings
 from services.mixer.intake import Intake
 from services.mixer.mix import mix
-from services.mixer.plan import PASSTHROUGH, decides, plan
+from services.mixer.plan import PASSTHROUGH, check_settings, decides, plan
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[mixer_service_pb2.MixRequest, mixer_service_pb2.MixResponse]
@@ -53,7 +55,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
             name: from_message(message, Analysis, f"stem_analyses[{name}].")
             for name, message in sorted(request.stem_analyses.items())
         }
-        decided = await asyncio.to_thread(_plan, analyses, request.config)
+        decided = await asyncio.to_thread(_planner(request.config), analyses)
         return mixer_service_pb2.PlanMixResponse(plan=to_message(decided, mixer_service_pb2.MixPlan))
 
     async def ListEngines(  # noqa: N802 - the contract's name
@@ -73,14 +75,18 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         form = checked_format(config.format, field="config.format", maximum_seconds=self._longest_seconds)
         formats = self._formats(config)
         settings = from_message(config.settings, MixSettings, "config.settings.")
+        # What cannot be rendered is refused before the stems are sent.
+        planner = _planner(config)
         given = from_message(config.plan, MixPlan, "config.plan.") if config.HasField("plan") else None
+        if given is not None:
+            check_plan(given, formats, form.sample_rate_hertz, "config.plan.")
         layouts = {name: (stem.sample_rate_hertz, stem.channels) for name, stem in formats.items()}
         with Intake(layouts, form.sample_rate_hertz, self._directory) as intake:
             receive_streams(requests, formats, intake.append, self._longest_seconds)
             stems = intake.finish()
             with call.turn():
                 measured = stems if decides(settings) else {name: stem[:, :0] for name, stem in stems.items()}
-                decided = given or _plan(_analyses(measured, form.sample_rate_hertz, call), config)
+                decided = given or planner(_analyses(measured, form.sample_rate_hertz, call))
                 progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
                 blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
                 report = yield from rendered(blocks, _MIX_CHANNELS, _chunk)
@@ -111,22 +117,17 @@ def _analyses(stems: dict[str, Audio], sample_rate_hertz: int, call: Call) -> di
     }
 
 
-def _plan(analyses: dict[str, Analysis], config: mixer_service_pb2.MixConfig) -> MixPlan:
+def _planner(config: mixer_service_pb2.MixConfig) -> Callable[[Mapping[str, Analysis]], MixPlan]:
+    """What decides the plan from the stems' measurements; everything else in the config is checked here."""
+    settings = from_message(config.settings, MixSettings, "config.settings.")
+    check_settings(settings)
     roles = {
         stem.name: enum_name(audio_pb2.Role.DESCRIPTOR, stem.role, f"config.stems[{index}].role")
         for index, stem in enumerate(config.stems)
     }
-    song = _analysis(config.song) if config.HasField("song") else None
-    settings = from_message(config.settings, MixSettings, "config.settings.")
-    return plan(analyses, roles, song, _preset(config.preset), settings)
-
-
-def _analysis(message: analysis_pb2.Analysis) -> Analysis:
-    return from_message(message, Analysis, "config.song.")
-
-
-def _preset(message: mixer_service_pb2.Preset) -> Preset:
-    return with_values(message.name, message.values)
+    song = from_message(config.song, Analysis, "config.song.") if config.HasField("song") else None
+    preset = with_values(config.preset.name, config.preset.values)
+    return partial(plan, roles=roles, song=song, preset=preset, settings=settings)
 
 
 def _chunk(chunk: audio_pb2.AudioChunk) -> mixer_service_pb2.MixResponse:

@@ -32,7 +32,7 @@ from outboard.audio.stereo import StereoFieldBand
 
 RATE = 48_000
 KINDS: dict[str, ProcessorKind] = {
-    "equalizer": Equalizer((FilterBand("high_pass", 100.0), FilterBand("peak", 3_000.0, 2.0, 1.0))),
+    "equalizer": Equalizer((FilterBand("high_pass", 100.0), FilterBand("peak", 3_000.0, 2.0, 1.0), FilterBand("notch", 50.0, q=8.0))),
     "dynamic_equalizer": DynamicEqualizer((DynamicBandSettings(320.0, 1.0, 4.0, -3.0, relative_threshold_db=-20.0),)),
     "compressor": Compressor(-30.0, 2.0, lookahead_ms=5.0),
     "tone": LinearPhaseEqualizer((CurvePoint(20.0, -60.0), CurvePoint(40.0), CurvePoint(3_000.0, 2.0)), 4_095),
@@ -159,5 +159,13 @@ def test_finite_stays_finite(x: np.ndarray) -> None:
 
 def test_an_unknown_filter_shape_is_refused() -> None:
     """A plan that was edited wrongly fails when it is set up."""
-    with pytest.raises(ValueError, match="notch"):
-        Chain((Processor("eq", Equalizer((FilterBand("notch", 100.0),))),), RATE)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="comb"):
+        Chain((Processor("eq", Equalizer((FilterBand("comb", 100.0),))),), RATE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("label", KINDS)
+def test_the_largest_samples_stay_finite(label: str) -> None:
+    """At the end of float32's range, where a square or a sum would overflow it: every processor by itself."""
+    x = np.sign(noise(9, 4_000)) * np.float32(3.4e38)
+    y = Chain((Processor(label, KINDS[label]),), RATE).process(x)
+    assert np.all(np.isfinite(y))

@@ -136,3 +136,19 @@ def test_crossover_orders_that_do_not_sum_are_refused(order: int) -> None:
     """Only multiples of four sum without inverting a side."""
     with pytest.raises(ValueError, match="order"):
         filters.linkwitz_riley(1_000, 48_000, order)
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
+def test_a_notch_removes_its_frequency_and_nothing_far_from_it(rate: int) -> None:
+    """Nothing at the centre, -3 dB at the edges that its quality factor gives, unity far away."""
+    centre, q = 1_000.0, 5.0
+    sos = filters.notch(centre, q, rate)
+    at_centre, far_below, far_above = filters.response_db(sos, np.array([centre, 20.0, 15_000.0]), rate)
+    assert at_centre < -100.0, f"{at_centre:.0f} dB at the centre"
+    assert abs(far_below) < 0.01
+    assert abs(far_above) < 0.01
+    # The bilinear transform moves the edges by a hair.
+    half = 0.5 / q
+    edges = centre * (np.sqrt(1.0 + half * half) + np.array([-half, half]))
+    got = filters.response_db(sos, edges, rate)
+    assert np.allclose(got, -3.01, atol=0.15), f"{got} dB at the edges"

@@ -1,0 +1,168 @@
+"""What the numbers of a chain may be: every one finite and within its range, before anything is rendered.
+
+A plan may come from anywhere. Within these ranges every processor is stable, its memory is small and finite sound stays
+finite; outside of them a filter may blow up, a delay may want gigabytes, or an edit says what nobody can have meant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from outboard.audio.multiband import check_bands
+from outboard.audio.processors import (
+    Equalizer,
+    FilterBand,
+    LinearPhaseEqualizer,
+    MultibandCompressor,
+    Processor,
+)
+from outboard.errors import Violation
+
+MOST_SLOTS = 32
+"""Processors of one chain, and bands or points of one processor."""
+
+GAIN_DB = (-144.0, 24.0)
+"""Of faders and sends: from silence for 24 bits to four doublings."""
+
+_HERTZ = (1.0, 96_000.0)  # designs move what lies above Nyquist below it
+_TIME_MS = (0.0, 10_000.0)
+_LEVEL_DB = (-140.0, 24.0)
+_SHARE = (0.0, 1.0)
+# By class and field. A class without an entry of its own takes those of the classes it is made of.
+_RANGES: dict[str, dict[str, tuple[float, float]]] = {
+    "FilterBand": {"frequency_hertz": _HERTZ, "gain_db": (-24.0, 24.0), "q": (0.1, 20.0), "order": (1, 8)},
+    "CurvePoint": {"frequency_hertz": _HERTZ, "gain_db": (-144.0, 24.0)},
+    "LinearPhaseEqualizer": {"taps": (63, 65_535)},
+    "DynamicBandSettings": {
+        "frequency_hertz": _HERTZ, "q": (0.1, 20.0), "ratio": (1.0, 100.0), "range_db": (-24.0, 24.0),
+        "threshold_db": _LEVEL_DB, "relative_threshold_db": _LEVEL_DB, "attack_ms": _TIME_MS, "release_ms": _TIME_MS,
+    },
+    "CompressorSettings": {
+        "threshold_db": _LEVEL_DB, "ratio": (0.5, 100.0), "knee_db": (0.0, 24.0), "attack_ms": _TIME_MS,
+        "release_ms": _TIME_MS, "makeup_db": (-24.0, 24.0), "lookahead_ms": (0.0, 100.0), "mix": _SHARE,
+        "sidechain_high_pass_hertz": _HERTZ, "sidechain_low_pass_hertz": _HERTZ, "rms_ms": _TIME_MS,
+        "hold_ms": (0.0, 1_000.0), "range_db": (0.0, 60.0),
+    },
+    "CompressorBand": {"high_hertz": (0.0, 96_000.0)},
+    "SaturatorSettings": {"drive_db": (-24.0, 48.0), "mix": _SHARE, "low_hertz": _HERTZ, "high_hertz": _HERTZ},
+    "TransientSettings": {
+        "attack_db": (-12.0, 12.0), "sustain_db": (-12.0, 12.0), "attack_ms": _TIME_MS, "sustain_ms": _TIME_MS,
+    },
+    "WidthSettings": {"side_gain": (0.0, 1.4), "mono_below_hertz": (0.0, 1_000.0), "balance": (-1.0, 1.0)},
+    "StereoFieldBand": {"low_hertz": _HERTZ, "high_hertz": _HERTZ, "side_gain": (0.0, 1.4), "recentre": (-1.0, 1.0)},
+    "BandExtensionSettings": {
+        "cutoff_hertz": (8_000.0, 96_000.0), "shift_hertz": (1_000.0, 96_000.0), "gain_db": (-60.0, 24.0),
+        "slope_db_per_octave": (-96.0, 0.0),
+    },
+}  # fmt: skip
+_SHAPES_WITH_Q = ("peak", "low_shelf", "high_shelf", "notch")
+
+
+def number_violation(path: str, value: float, low: float, high: float, unit: str = "") -> Iterator[Violation]:
+    """A violation if ``value`` is not a number from ``low`` to ``high``; a NaN is none."""
+    if not low <= value <= high:
+        name = path.rpartition(".")[2]
+        yield Violation(path, f"{name} is {value:g}, must be {low:g} to {high:g}{unit and f' {unit}'}")
+
+
+def chain_violations(
+    chain: Collection[Processor], path: str, sample_rate_hertz: int, keys: Collection[str] = ()
+) -> Iterator[Violation]:
+    """Everything that is wrong with a chain, one violation per field.
+
+    Args:
+        chain: the slots; bypassed ones are looked at as well, since an edit may put them back.
+        path: of the chain, in the terms of the contract, for instance ``strips[0].chain``.
+        sample_rate_hertz: at which it is rendered.
+        keys: names that a sidechain may have.
+    """
+    if len(chain) > MOST_SLOTS:
+        yield Violation(path, f"a chain has at most {MOST_SLOTS} processors, not {len(chain)}")
+        return
+    for index, processor in enumerate(chain):
+        where = f"{path}[{index}].{_member_name(processor.kind)}"
+        yield from _numbers(processor.kind, where)
+        yield from _sidechains(processor.kind, where, keys)
+        yield from _structure(processor.kind, where, sample_rate_hertz)
+
+
+def ranges_of(kind: type) -> dict[str, tuple[float, float]]:
+    """Range by field name of a dataclass that belongs to a chain."""
+    return {name: limits for base in reversed(kind.__mro__) for name, limits in _RANGES.get(base.__name__, {}).items()}
+
+
+def _member_name(kind: object) -> str:
+    """``LinearPhaseEqualizer`` is the member ``linear_phase_equalizer`` of the contract's oneof."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(kind).__name__).lower()
+
+
+def _numbers(part: Any, path: str) -> Iterator[Violation]:
+    """Walks through all numbers of a dataclass and of those inside it."""
+    ranges = ranges_of(type(part))
+    unused = _unused_numbers(part)
+    for field in dataclasses.fields(part):
+        value, where = getattr(part, field.name), f"{path}.{field.name}"
+        if isinstance(value, tuple):
+            if len(value) > MOST_SLOTS:
+                yield Violation(where, f"{field.name} are {len(value)}, must be at most {MOST_SLOTS}")
+                continue
+            for index, item in enumerate(value):
+                yield from _numbers(item, f"{where}[{index}]")
+        elif dataclasses.is_dataclass(value):
+            yield from _numbers(value, where)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and field.name not in unused:
+            yield from number_violation(where, value, *ranges[field.name])
+
+
+def _unused_numbers(part: Any) -> tuple[str, ...]:
+    """What a filter of that shape does not look at; on the wire such numbers are 0."""
+    if not isinstance(part, FilterBand):
+        return ()
+    if part.shape not in _SHAPES_WITH_Q:
+        return ("q", "gain_db")
+    return ("order",) if part.shape != "notch" else ("order", "gain_db")
+
+
+def _sidechains(part: Any, path: str, keys: Collection[str]) -> Iterator[Violation]:
+    for name, where in _sidechain_names(part, path):
+        if name not in keys:
+            known = f"known are {', '.join(sorted(keys))}" if keys else "there is none here"
+            yield Violation(where, f"nothing is called {name!r}: {known}")
+
+
+def _sidechain_names(part: Any, path: str) -> Iterator[tuple[str, str]]:
+    if getattr(part, "sidechain", ""):
+        yield part.sidechain, f"{path}.sidechain"
+    if not isinstance(part, MultibandCompressor):  # its bands refuse any
+        for index, band in enumerate(getattr(part, "bands", ())):
+            if getattr(band, "sidechain", ""):
+                yield band.sidechain, f"{path}.bands[{index}].sidechain"
+
+
+def _structure(kind: object, path: str, sample_rate_hertz: int) -> Iterator[Violation]:
+    """What no single number tells."""
+    if isinstance(kind, Equalizer):
+        for index, band in enumerate(kind.bands):
+            if band.shape not in (*_SHAPES_WITH_Q, "high_pass", "low_pass"):
+                yield Violation(f"{path}.bands[{index}].shape", f"there is no filter of the shape {band.shape!r}")
+    elif isinstance(kind, LinearPhaseEqualizer):
+        yield from _curve(kind, path, sample_rate_hertz)
+    elif isinstance(kind, MultibandCompressor):
+        try:
+            check_bands(kind.bands)
+        except ValueError as error:
+            yield Violation(f"{path}.bands", str(error))
+
+
+def _curve(kind: LinearPhaseEqualizer, path: str, sample_rate_hertz: int) -> Iterator[Violation]:
+    hertz = [point.frequency_hertz for point in kind.points]
+    if not hertz or any(not high > low for low, high in itertools.pairwise(hertz)):
+        yield Violation(f"{path}.points", "a curve needs points of rising frequency")
+    elif not hertz[0] < 0.5 * sample_rate_hertz:
+        yield Violation(f"{path}.points", f"no point lies below half of {sample_rate_hertz} Hz")
+    if kind.taps % 2 == 0:
+        yield Violation(f"{path}.taps", f"taps is {kind.taps}, must be odd")
