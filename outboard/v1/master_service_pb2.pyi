@@ -796,6 +796,7 @@ class MasteringReport(_message.Message):
     DECISIONS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    LIMITING_DB_FIELD_NUMBER: _builtins.int
     average_limiting_db: _builtins.float
     """Mean gain reduction of the limiter in dB."""
     maximum_limiting_db: _builtins.float
@@ -848,6 +849,10 @@ class MasteringReport(_message.Message):
     def run(self) -> _audio_pb2.RunInfo:
         """Facts of this run."""
 
+    @_builtins.property
+    def limiting_db(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Gain reduction of the limiter over time: the most of each of up to 400 parts of equal length, in dB."""
+
     def __init__(
         self,
         *,
@@ -867,10 +872,11 @@ class MasteringReport(_message.Message):
         decisions: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_audio_pb2.Warning] | None = ...,
         run: _audio_pb2.RunInfo | None = ...,
+        limiting_db: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_average_limiting_db", b"_average_limiting_db", "_maximum_limiting_db", b"_maximum_limiting_db", "after", b"after", "average_limiting_db", b"average_limiting_db", "before", b"before", "engine", b"engine", "maximum_limiting_db", b"maximum_limiting_db", "plan", b"plan", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_limiting_db", b"_average_limiting_db", "_maximum_limiting_db", b"_maximum_limiting_db", "after", b"after", "average_limiting_db", b"average_limiting_db", "before", b"before", "checks", b"checks", "decisions", b"decisions", "deliverables", b"deliverables", "drive_db", b"drive_db", "engine", b"engine", "maximum_limiting_db", b"maximum_limiting_db", "plan", b"plan", "processors", b"processors", "renders", b"renders", "run", b"run", "target_missed_reason", b"target_missed_reason", "target_reached", b"target_reached", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_limiting_db", b"_average_limiting_db", "_maximum_limiting_db", b"_maximum_limiting_db", "after", b"after", "average_limiting_db", b"average_limiting_db", "before", b"before", "checks", b"checks", "decisions", b"decisions", "deliverables", b"deliverables", "drive_db", b"drive_db", "engine", b"engine", "limiting_db", b"limiting_db", "maximum_limiting_db", b"maximum_limiting_db", "plan", b"plan", "processors", b"processors", "renders", b"renders", "run", b"run", "target_missed_reason", b"target_missed_reason", "target_reached", b"target_reached", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__average_limiting_db: _TypeAlias = _typing.Literal["average_limiting_db"]  # noqa: Y015
     _WhichOneofArgType__average_limiting_db: _TypeAlias = _typing.Literal["_average_limiting_db", b"_average_limiting_db"]  # noqa: Y015

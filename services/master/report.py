@@ -5,12 +5,14 @@ was missed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from outboard.audio.analysis import Analysis
 from outboard.audio.processors import ProcessorReport
 from outboard.audio.resample import resampled_frames
 from services.master.deliver import Delivered, tolerance_db
+from services.master.levelling import Levelled
 from services.master.settings import (
     DeliverableReport,
     EngineInfo,
@@ -20,13 +22,11 @@ from services.master.settings import (
     Warning,
 )
 
-if TYPE_CHECKING:
-    from services.master.master import Levelled
-
 ENGINE_VERSIONS = {"chain": 1, "match": 1, "matchering": 1, "passthrough": 1}
 """Raised whenever an engine's sound changes."""
 
-LOUDNESS_TOLERANCE_LU = 0.2
+LOUDNESS_TOLERANCE_LU = 0.1
+_LIMITING_PARTS = 400
 
 
 def build_report(
@@ -60,7 +60,17 @@ def build_report(
         checks=checks,
         decisions=plan.notes + _decisions(levelled, reports),
         warnings=_warnings(plan, missed, delivered),
+        limiting_db=_over_time(levelled),
     )
+
+
+def _over_time(levelled: Levelled) -> tuple[float, ...]:
+    """The most reduction in each of up to `_LIMITING_PARTS` equal parts, in dB."""
+    if levelled.drive is None:
+        return ()
+    curve = levelled.drive.reduction_db[0]
+    edges = np.unique(np.linspace(0, curve.size, _LIMITING_PARTS, endpoint=False).astype(np.int64))
+    return tuple(round(float(value), 2) for value in np.maximum.reduceat(curve, edges))
 
 
 def _missed_reason(plan: MasterPlan, levelled: Levelled, reports: Sequence[DeliverableReport]) -> str:
@@ -69,11 +79,7 @@ def _missed_reason(plan: MasterPlan, levelled: Levelled, reports: Sequence[Deliv
     if target is None or drive is None or got is None or abs(got - target) <= LOUDNESS_TOLERANCE_LU:
         return ""
     if drive.held_back_by:
-        rail = plan.guard_rails.average_limiting_db
-        return (
-            f"{target:.1f} LUFS would need more than {rail:.1f} dB of limiting on average under a ceiling of "
-            f"{plan.ceiling_dbtp:.1f} dBTP: stopped at {got:.1f} LUFS."
-        )
+        return _rail_reason(plan, levelled, target, got)
     spec = reports[0].spec
     if spec.container == "mp3":
         return (
@@ -81,6 +87,14 @@ def _missed_reason(plan: MasterPlan, levelled: Levelled, reports: Sequence[Deliv
             f"{target - got:.2f} LU of {reports[0].name}."
         )
     return f"{levelled.renders} renders came to {got:.2f} LUFS instead of {target:.1f}."
+
+
+def _rail_reason(plan: MasterPlan, levelled: Levelled, target: float, got: float) -> str:
+    rails, drive = plan.guard_rails, levelled.drive
+    came = f"under a ceiling of {plan.ceiling_dbtp:.1f} dBTP: stopped at {got:.1f} LUFS, {target - got:.1f} LU short."
+    if drive is not None and drive.held_back_by == "crest_factor_db":
+        return f"{target:.1f} LUFS would press the crest factor below {rails.crest_factor_db:.1f} dB {came}"
+    return f"{target:.1f} LUFS would need more than {rails.average_limiting_db:.1f} dB of limiting on average {came}"
 
 
 def _checks(

@@ -225,6 +225,7 @@ class MasteringReport:
     checks: tuple[QualityCheck, ...]
     decisions: tuple[str, ...]
     warnings: tuple[Warning, ...]
+    limiting_db: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
