@@ -134,6 +134,11 @@ class PeerSettings(_EnvironmentSettings):
     mixer: str = "127.0.0.1:50063"
     master: str = "127.0.0.1:50064"
 
+    @field_validator("*")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return checked_address(value)
+
 
 class TritonSettings(_EnvironmentSettings):
     """The model server, where neural models do not run in the service itself."""

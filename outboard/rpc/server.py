@@ -7,7 +7,6 @@ get their time, then the process ends.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import inspect
@@ -21,10 +20,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from outboard import telemetry
+from outboard.errors import Unavailable
 from outboard.rpc.guard import CallGuard
 from outboard.rpc.health import NOT_SERVING, SERVING, HealthServicer
+from outboard.rpc.launch import launch
 from outboard.rpc.scratch import remove_abandoned
-from outboard.settings import ServerSettings, Settings, checked_address
+from outboard.settings import ServerSettings, Settings
 
 Register = Callable[[grpc.aio.Server], None]
 WarmUp = Callable[[], Awaitable[None] | None]
@@ -101,7 +102,7 @@ async def start(register: Register, settings: Settings) -> RunningServer:
         settings: the server's part holds the address.
 
     Raises:
-        RuntimeError: the address cannot be had.
+        Unavailable: the address cannot be had.
     """
     guard = CallGuard(settings.server)
     server = grpc.aio.server(interceptors=[guard], options=_options(settings.server))
@@ -112,7 +113,10 @@ async def start(register: Register, settings: Settings) -> RunningServer:
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     reflection.enable_server_reflection([*recorder.services, health_name, reflection.SERVICE_NAME], server)
     address = settings.server.listen
-    port = server.add_insecure_port(address)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise Unavailable(f"cannot listen on {address}: it is taken, or not of this machine") from error
     if not address.startswith("unix:"):
         address = f"{address.rpartition(':')[0]}:{port}"
     await server.start()
@@ -198,18 +202,8 @@ def run(
         warm_up: done before SERVING.
         arguments: instead of the command line's.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m services.{service_name}")
-    parser.add_argument("--listen", metavar="ADDRESS", help="host:port or unix:PATH (default: OUTBOARD_SERVER_LISTEN)")
-    options = parser.parse_args(arguments)
-    settings = Settings()
-    if options.listen:
-        try:
-            listen = checked_address(options.listen)
-        except ValueError as error:
-            parser.error(str(error))
-        settings = settings.listening_on(listen)
 
-    async def main() -> None:
+    async def main(settings: Settings) -> None:
         await serve(service_name, build(settings), settings, warm_up=warm_up)
 
-    asyncio.run(main())
+    launch(service_name, main, arguments)
