@@ -45,7 +45,7 @@ def test_batches_queues_and_turns(model: str, file: str) -> None:
     configuration = _configuration(model, file)
     batching = configuration.dynamic_batching
     assert max(batching.preferred_batch_size) == configuration.max_batch_size
-    assert 0 < batching.max_queue_delay_microseconds <= 20_000
+    assert 0 < batching.max_queue_delay_microseconds <= 5_000
     assert batching.default_queue_policy.max_queue_size > configuration.max_batch_size
     assert batching.default_queue_policy.default_timeout_microseconds > 0
     (group,) = configuration.instance_group
