@@ -26,7 +26,7 @@ from services.orchestrator.audio_refs import AudioRef
 from services.orchestrator.database import ArtifactRow
 from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.preflight import Preflight
-from services.orchestrator.progress import ENDED, Stage, State
+from services.orchestrator.progress import ENDED, Endings, Stage, State
 from services.orchestrator.results import Result, find
 from services.orchestrator.specification import Route, route
 from services.orchestrator.steps import Done
@@ -52,9 +52,10 @@ class Outcome:
 class Finish:
     """Begins and ends jobs."""
 
-    def __init__(self, workshop: Workshop, preflight: Preflight) -> None:
+    def __init__(self, workshop: Workshop, preflight: Preflight, endings: Endings) -> None:
         self._workshop = workshop
         self._preflight = preflight
+        self._endings = endings
         self._store = workshop.store
         self._database = workshop.database
 
@@ -96,8 +97,9 @@ class Finish:
         await in_thread(lambda: self._database.succeed(job_id, ENDED, [], state=State.STATE_FAILED, error=status))
 
     def forget(self, job_id: str) -> None:
-        """Frees what is held in memory for a job that has ended."""
+        """Frees what is held in memory for a job that has ended, and wakes those who watch it."""
         self._workshop.close(job_id)
+        self._endings.tell(job_id)
 
     async def _reports(self, outcome: Outcome) -> StageReports:
         before = after = None

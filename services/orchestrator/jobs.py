@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
@@ -18,7 +17,7 @@ from outboard.v1 import job_service_pb2
 from services.orchestrator.database import ArtifactRow, JobDatabase, JobRow
 from services.orchestrator.preflight import Preflight
 from services.orchestrator.presets import resolve_platform, resolve_preset
-from services.orchestrator.progress import ENDED, State, initial_progress
+from services.orchestrator.progress import ENDED, Endings, State, initial_progress
 from services.orchestrator.removal import Remover
 from services.orchestrator.specification import checked, upload_names
 from services.orchestrator.threads import in_thread
@@ -39,9 +38,16 @@ class Jobs:
     """Everything that JobService does with jobs."""
 
     def __init__(
-        self, database: JobDatabase, uploads: Uploads, preflight: Preflight, remover: Remover, pipeline: Pipeline
+        self,
+        database: JobDatabase,
+        endings: Endings,
+        uploads: Uploads,
+        preflight: Preflight,
+        remover: Remover,
+        pipeline: Pipeline,
     ) -> None:
         self._database = database
+        self._endings = endings
         self._uploads = uploads
         self._preflight = preflight
         self._remover = remover
@@ -127,6 +133,7 @@ class Jobs:
         )
         if stopped:
             await DBOS.cancel_workflow_async(row.id)
+            self._endings.tell(row.id)
         return await self.get(tenant, name)
 
     async def delete(self, tenant: str, name: str) -> None:
@@ -149,7 +156,7 @@ class Jobs:
             if row.update_time != shown and moment - shown_at >= _WATCH_PERIOD_SECONDS:
                 shown, shown_at = row.update_time, moment
                 yield to_message(row, (), report=False)
-            await asyncio.sleep(_WATCH_POLL_SECONDS)
+            await self._endings.wait(row.id, _WATCH_POLL_SECONDS)
             row = await self._row(tenant, name)
         yield await self._message(row)
 

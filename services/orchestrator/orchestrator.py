@@ -23,6 +23,7 @@ from services.orchestrator.job_context import Workshop
 from services.orchestrator.jobs import QUEUE, Jobs
 from services.orchestrator.peers import Peers, connect
 from services.orchestrator.preflight import Preflight
+from services.orchestrator.progress import Endings
 from services.orchestrator.removal import Remover
 from services.orchestrator.servicer import JobServicer
 from services.orchestrator.steps import Steps
@@ -46,9 +47,9 @@ class Orchestrator:
         workshop = Workshop(store, database, self.housekeeper.make_room)
         steps = Steps(workshop, peers, settings.spool.directory)
         extras = Extras(workshop, settings.spool.directory)
-        preflight = Preflight(peers)
-        pipeline = Pipeline(steps, extras, Finish(workshop, preflight))
-        self.jobs = Jobs(database, self.uploads, preflight, remover, pipeline)
+        preflight, endings = Preflight(peers), Endings()
+        pipeline = Pipeline(steps, extras, Finish(workshop, preflight, endings))
+        self.jobs = Jobs(database, endings, self.uploads, preflight, remover, pipeline)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds JobService to a server."""

@@ -89,6 +89,33 @@ class JobProgress:
             _log.warning("progress could not be written", extra={"job": self._job_id, "reason": error.reason})
 
 
+class Endings:
+    """Wakes those who wait for the end of a job in this process; of jobs elsewhere the database has to be asked."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    async def wait(self, job_id: str, seconds: float) -> None:
+        """Returns when the job ends here, or after some seconds."""
+        event = asyncio.Event()
+        events = self._waiting.setdefault(job_id, set())
+        events.add(event)
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            events.discard(event)
+            if not events:
+                self._waiting.pop(job_id, None)
+
+    def tell(self, job_id: str) -> None:
+        """The job has ended."""
+        for event in self._waiting.get(job_id, ()):
+            event.set()
+
+
 def initial_progress(stages: Sequence[job_service_pb2.Stage.ValueType]) -> bytes:
     """What a new job's progress holds: every stage of it at zero."""
     job = job_service_pb2.Job()

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 from outboard import storage
 from outboard.errors import FailedPrecondition, InvalidInput, NotFound, OutboardError, ResourceExhausted
@@ -27,6 +30,27 @@ _PART_BYTES = 8 * 1024 * 1024
 _MAXIMUM_MESSAGE_BYTES = 1024 * 1024
 _NAME = re.compile(r"uploads/([A-Za-z0-9_-]{1,64})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class _Arrival:
+    """An upload on one stream: its record, what is in memory behind that, and the digest of what the record counts.
+
+    The digest is None where an earlier stream has brought a part.
+    """
+
+    row: UploadRow
+    pending: bytearray = field(default_factory=bytearray)
+    digest: Any = None
+
+    def __post_init__(self) -> None:
+        if self.row.size == 0:
+            self.digest = hashlib.sha256()
+
+    @property
+    def size(self) -> int:
+        """Bytes that have arrived."""
+        return self.row.size + len(self.pending)
 
 
 class Uploads:
@@ -59,8 +83,7 @@ class Uploads:
             raise FailedPrecondition("the upload is being received on another stream", reason="UPLOAD_OFFSET")
         self._busy.add(row.id)
         try:
-            size = await self._take(row, start, requests)
-            return await self._closed(row, start, size)
+            return await self._take(_Arrival(row), start, requests)
         finally:
             self._busy.discard(row.id)
 
@@ -102,57 +125,55 @@ class Uploads:
 
     async def _take(
         self,
-        row: UploadRow,
+        arrival: _Arrival,
         start: job_service_pb2.UploadStart,
         requests: AsyncIterator[job_service_pb2.UploadAudioRequest],
-    ) -> int:
-        """Stores parts until the stream ends; what arrived before a break is kept."""
+    ) -> job_service_pb2.Upload:
+        """Stores parts until the stream ends, and joins them when all is there; what came before a break is kept."""
         expected = start.size_bytes if start.HasField("size_bytes") else None
-        pending, size = bytearray(), row.size
         try:
             async for request in requests:
-                arrived = size + len(pending)
-                _check_data(request, arrived, expected)
-                if arrived + len(request.data) > MAXIMUM_UPLOAD_BYTES:
-                    pending.clear()
-                    await in_thread(self._begin_again, row)
-                    raise _too_large("data", arrived + len(request.data))
-                pending += request.data
-                if len(pending) >= _PART_BYTES:
-                    size = await self._store_part(row, size, pending)
+                _check_data(request, arrival.size, expected)
+                arrived = arrival.size + len(request.data)
+                if arrived > MAXIMUM_UPLOAD_BYTES:
+                    arrival.pending.clear()
+                    await in_thread(self._begin_again, arrival.row)
+                    raise _too_large("data", arrived)
+                arrival.pending += request.data
+                if len(arrival.pending) >= _PART_BYTES:
+                    await in_thread(self._store_part, arrival)
         except (asyncio.CancelledError, OutboardError) as error:
             if not isinstance(error, ResourceExhausted):
                 with suppress(OutboardError):
-                    await self._store_part(row, size, pending)
+                    await in_thread(self._store_part, arrival)
             raise
-        return await self._store_part(row, size, pending)
-
-    async def _store_part(self, row: UploadRow, offset: int, pending: bytearray) -> int:
-        if not pending:
-            return offset
-        data = bytes(pending)
-        pending.clear()
-        size = offset + len(data)
-
-        def store() -> None:
-            # A part that a crash left without its record is replaced.
-            self._store.delete(f"{_parts_prefix(row)}/{offset:015d}")
-            storage.put(self._store, f"{_parts_prefix(row)}/{offset:015d}", data)
-            self._database.put_upload(UploadRow(row.id, row.tenant, None, size, None, time.time()))
-
-        await in_thread(store)
-        return size
-
-    async def _closed(self, row: UploadRow, start: job_service_pb2.UploadStart, size: int) -> job_service_pb2.Upload:
-        if start.HasField("size_bytes") and size < start.size_bytes:
+        if expected is not None and arrival.size < expected:
             # The sender ended early on purpose: what came is kept and may be continued.
-            return message(UploadRow(row.id, row.tenant, None, size, None, time.time()))
-        return message(await in_thread(self._join, row, start.sha256, size))
+            await in_thread(self._store_part, arrival)
+            return message(arrival.row)
+        return message(await in_thread(self._join, arrival, start.sha256))
 
-    def _join(self, row: UploadRow, wanted_sha256: str, size: int) -> UploadRow:
-        digest = hashlib.sha256()
-        for piece in self._pieces(row, size):
-            digest.update(piece)
+    def _store_part(self, arrival: _Arrival) -> None:
+        if not arrival.pending:
+            return
+        row, data = arrival.row, bytes(arrival.pending)
+        key = f"{_parts_prefix(row)}/{row.size:015d}"
+        self._store.delete(key)  # left by a crash, without its record
+        storage.put(self._store, key, data)
+        arrival.row = UploadRow(row.id, row.tenant, None, row.size + len(data), None, time.time())
+        self._database.put_upload(arrival.row)
+        arrival.pending.clear()
+        if arrival.digest:
+            arrival.digest.update(data)
+
+    def _join(self, arrival: _Arrival, wanted_sha256: str) -> UploadRow:
+        """Makes one object of the stored parts and of what is still in memory (a small file is written just once)."""
+        row, size, digest = arrival.row, arrival.size, arrival.digest
+        if digest is None:  # a continued upload: the beginning is known to the store only
+            digest = hashlib.sha256()
+            for piece in self._pieces(row, row.size):
+                digest.update(piece)
+        digest.update(arrival.pending)
         sha256 = digest.hexdigest()
         if wanted_sha256 and wanted_sha256 != sha256:
             self._begin_again(row)
@@ -161,7 +182,7 @@ class Uploads:
             )
         key = f"{row.tenant}/inputs/{sha256}"
         if self._store.stat(key, mark_used=True) is None:
-            storage.put(self._store, key, self._pieces(row, size))
+            storage.put(self._store, key, itertools.chain(self._pieces(row, row.size), [bytes(arrival.pending)]))
         done = UploadRow(row.id, row.tenant, key, size, sha256, time.time())
         self._database.put_upload(done)
         self._drop_parts(row)

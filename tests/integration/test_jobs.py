@@ -443,6 +443,27 @@ async def test_upload_resumes_where_it_broke(mesh: Bench) -> None:
     assert not list(FolderStore(mesh.folder).list("default/uploads"))
 
 
+async def test_small_upload_is_written_once(mesh: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that fits into one part goes straight to its place; a larger one is joined from parts, and is the same."""
+    written: list[str] = []
+    real = FolderStore.writer
+
+    def noted(store: FolderStore, key: str) -> object:
+        written.append(key)
+        return real(store, key)
+
+    monkeypatch.setattr(FolderStore, "writer", noted)
+    data = noise_file(41, 1.0)
+    upload = await mesh.client.upload(data)
+    assert written == [f"default/inputs/{upload.sha256}"]
+    assert FolderStore(mesh.folder).stat(written[0]) is not None
+    large = noise_file(42, 30.0)
+    upload = await mesh.client.upload(large)
+    assert upload.sha256 == hashlib.sha256(large).hexdigest()
+    assert b"".join(FolderStore(mesh.folder).read(f"default/inputs/{upload.sha256}")) == large
+    assert not list(FolderStore(mesh.folder).list("default/uploads"))
+
+
 async def test_upload_with_a_wrong_digest(mesh: Bench) -> None:
     """Bytes that do not have the announced digest are refused, and may be sent again from the beginning."""
     start = messages.UploadStart(size_bytes=3, sha256="0" * 64)
