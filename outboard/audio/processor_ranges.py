@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from outboard.audio.multiband import check_bands
 from outboard.audio.processors import (
@@ -22,8 +22,13 @@ from outboard.audio.processors import (
 )
 from outboard.errors import Violation
 
+Ranges: TypeAlias = Mapping[str, tuple[float, float]]
+"""Lowest and highest value by field name."""
+
 MOST_SLOTS = 32
-"""Processors of one chain, and bands or points of one processor."""
+"""Processors of one chain."""
+MOST_ITEMS = 256
+"""Bands or points of one processor."""
 
 GAIN_DB = (-144.0, 24.0)
 """Of faders and sends: from silence for 24 bits to four doublings."""
@@ -33,7 +38,7 @@ _TIME_MS = (0.0, 10_000.0)
 _LEVEL_DB = (-140.0, 24.0)
 _SHARE = (0.0, 1.0)
 # By class and field. A class without an entry of its own takes those of the classes it is made of.
-_RANGES: dict[str, dict[str, tuple[float, float]]] = {
+_RANGES: dict[str, Ranges] = {
     "FilterBand": {"frequency_hertz": _HERTZ, "gain_db": (-24.0, 24.0), "q": (0.1, 20.0), "order": (1, 8)},
     "CurvePoint": {"frequency_hertz": _HERTZ, "gain_db": (-144.0, 24.0)},
     "LinearPhaseEqualizer": {"taps": (63, 65_535)},
@@ -84,36 +89,42 @@ def chain_violations(
         yield Violation(path, f"a chain has at most {MOST_SLOTS} processors, not {len(chain)}")
         return
     for index, processor in enumerate(chain):
-        where = f"{path}[{index}].{_member_name(processor.kind)}"
-        yield from _numbers(processor.kind, where)
+        where = f"{path}[{index}].{member_name(processor.kind)}"
+        yield from number_violations(processor.kind, where, ranges_of)
         yield from _sidechains(processor.kind, where, keys)
         yield from _structure(processor.kind, where, sample_rate_hertz)
 
 
-def ranges_of(kind: type) -> dict[str, tuple[float, float]]:
+def ranges_of(kind: type) -> Ranges:
     """Range by field name of a dataclass that belongs to a chain."""
     return {name: limits for base in reversed(kind.__mro__) for name, limits in _RANGES.get(base.__name__, {}).items()}
 
 
-def _member_name(kind: object) -> str:
+def member_name(kind: object) -> str:
     """``LinearPhaseEqualizer`` is the member ``linear_phase_equalizer`` of the contract's oneof."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(kind).__name__).lower()
 
 
-def _numbers(part: Any, path: str) -> Iterator[Violation]:
-    """Walks through all numbers of a dataclass and of those inside it."""
-    ranges = ranges_of(type(part))
+def number_violations(part: Any, path: str, ranges_for: Callable[[type], Ranges]) -> Iterator[Violation]:
+    """Every number of a dataclass, and of those inside it, that is outside of its range.
+
+    Args:
+        part: an instance; None, text and switches in it are passed over.
+        path: of it in the request.
+        ranges_for: lowest and highest value by field name, for every class that holds numbers.
+    """
+    ranges = ranges_for(type(part))
     unused = _unused_numbers(part)
     for field in dataclasses.fields(part):
         value, where = getattr(part, field.name), f"{path}.{field.name}"
         if isinstance(value, tuple):
-            if len(value) > MOST_SLOTS:
-                yield Violation(where, f"{field.name} are {len(value)}, must be at most {MOST_SLOTS}")
+            if len(value) > MOST_ITEMS:
+                yield Violation(where, f"there are {len(value)} {field.name}, must be at most {MOST_ITEMS}")
                 continue
             for index, item in enumerate(value):
-                yield from _numbers(item, f"{where}[{index}]")
+                yield from number_violations(item, f"{where}[{index}]", ranges_for)
         elif dataclasses.is_dataclass(value):
-            yield from _numbers(value, where)
+            yield from number_violations(value, where, ranges_for)
         elif isinstance(value, int | float) and not isinstance(value, bool) and field.name not in unused:
             yield from number_violation(where, value, *ranges[field.name])
 

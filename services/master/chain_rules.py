@@ -1,52 +1,75 @@
-"""What a chain must keep to, whoever wrote it: numbers that render, and the guard-rails of tone and width."""
+"""What a plan must keep to, whoever wrote it: numbers that render, and the guard-rails of tone and width."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from outboard.audio.chain import Chain, filter_sections
+from outboard.audio.chain import filter_sections
 from outboard.audio.filters import response_db
+from outboard.audio.processor_ranges import Ranges, chain_violations, member_name, number_violations
 from outboard.audio.processors import Equalizer, LinearPhaseEqualizer, Processor, StereoField, StereoWidth
 from outboard.errors import Violation
 
-_RATE_HERTZ = 48000  # numbers that render at this rate render at every one
-_FEWEST_TAPS, _MOST_TAPS = 63, 65535
 _GRID_HERTZ = np.geomspace(20.0, 20000.0, 200)
+_TIME_MS = (0.1, 10_000.0)
+_LEVEL_DB = (-300.0, 300.0)  # measured, for reports: finite is all that counts
+# Of what a plan holds beside its chain, by class and field.
+_RANGES: dict[str, Ranges] = {
+    "Limiter": {
+        "lookahead_ms": (0.1, 100.0), "release_ms": _TIME_MS, "slow_release_ms": _TIME_MS, "dip_ms": _TIME_MS,
+        "hold_ms": (0.0, 1_000.0), "transient_ms": (0.0, 1_000.0), "transient_db": (0.0, 24.0),
+        "stereo_link": (1.0, 1.0),
+    },
+    "GuardRails": {
+        "average_limiting_db": (0.0, 24.0), "side_gain": (0.0, 1.4), "correlation": (-1.0, 1.0),
+        "equalizer_db": (0.0, 24.0), "crest_factor_db": (0.0, 40.0),
+    },
+    "ReferenceMatch": {"intensity": (0.0, 100.0)},
+    "MatchBand": {
+        "frequency_hertz": (1.0, 96_000.0), "mid_gain_db": (-144.0, 24.0), "side_gain_db": (-144.0, 27.0),
+        "before_db": _LEVEL_DB, "target_db": _LEVEL_DB, "after_db": _LEVEL_DB,
+    },
+    "DynamicsBand": {"low_hertz": (0.0, 96_000.0), "high_hertz": (0.0, 96_000.0), "mean_db": _LEVEL_DB},
+    "LevelPoint": {"level_db": _LEVEL_DB, "gain_db": (-24.0, 24.0)},
+    "HeardReference": {"integrated_lufs": _LEVEL_DB, "distance": (0.0, 1e6)},
+}  # fmt: skip
 
 
-def processor_violations(processor: Processor, equalizer_db: float, side_gain: float, path: str) -> list[Violation]:
-    """What is wrong with one slot of a plan's chain; empty where nothing is.
+def part_violations(part: Any, path: str) -> Iterator[Violation]:
+    """Numbers of the limiter, the guard-rails or the match that are out of range."""
+    return number_violations(part, path, lambda kind: _RANGES[kind.__name__])
+
+
+def processor_violations(
+    chain: tuple[Processor, ...], equalizer_db: float, side_gain: float, sample_rate_hertz: int
+) -> list[Violation]:
+    """What is wrong with the chain of a plan; empty where nothing is.
 
     Args:
-        processor: the slot.
+        chain: of the plan.
         equalizer_db: highest gain of a static equaliser.
         side_gain: highest factor on the side signal.
-        path: of the slot in the plan.
+        sample_rate_hertz: at which it is rendered.
     """
-    kind = processor.kind
-    if isinstance(kind, LinearPhaseEqualizer):
-        wrong = _curve_violations(kind, equalizer_db, path)
-    elif isinstance(kind, Equalizer):
-        lift = sum(response_db(filter_sections(band, _RATE_HERTZ), _GRID_HERTZ, _RATE_HERTZ) for band in kind.bands)
-        wrong = _too_high(float(np.max(lift)), equalizer_db, f"{path}.bands")
-    elif isinstance(kind, StereoWidth):
-        wrong = _too_wide(kind.side_gain, side_gain, f"{path}.side_gain")
-    elif isinstance(kind, StereoField):
-        wrong = _too_wide(max((band.side_gain for band in kind.bands), default=0.0), side_gain, f"{path}.bands")
-    else:
-        wrong = []
-    return wrong or _unrenderable(processor, path)
-
-
-def _curve_violations(kind: LinearPhaseEqualizer, equalizer_db: float, path: str) -> list[Violation]:
-    hertz = [point.frequency_hertz for point in kind.points]
-    if not hertz or hertz[0] <= 0.0 or any(high <= low for low, high in pairwise(hertz)):
-        return [Violation(f"{path}.points", "an equaliser needs points of rising frequency above 0 Hz")]
-    if kind.taps % 2 == 0 or not _FEWEST_TAPS <= kind.taps <= _MOST_TAPS:
-        return [Violation(f"{path}.taps", f"{kind.taps} is not an odd number from {_FEWEST_TAPS} to {_MOST_TAPS}")]
-    return _too_high(max(point.gain_db for point in kind.points), equalizer_db, f"{path}.points")
+    wrong = list(chain_violations(chain, "chain", sample_rate_hertz))
+    if wrong:
+        return wrong
+    for index, processor in enumerate(chain):
+        kind, path = processor.kind, f"chain[{index}].{member_name(processor.kind)}"
+        if isinstance(kind, LinearPhaseEqualizer):
+            wrong += _too_high(max(point.gain_db for point in kind.points), equalizer_db, f"{path}.points")
+        elif isinstance(kind, Equalizer):
+            sections = [filter_sections(band, sample_rate_hertz) for band in kind.bands]
+            lift = sum(response_db(section, _GRID_HERTZ, sample_rate_hertz) for section in sections)
+            wrong += _too_high(float(np.max(lift)), equalizer_db, f"{path}.bands")
+        elif isinstance(kind, StereoWidth):
+            wrong += _too_wide(kind.side_gain, side_gain, f"{path}.side_gain")
+        elif isinstance(kind, StereoField):
+            wrong += _too_wide(max((band.side_gain for band in kind.bands), default=0.0), side_gain, f"{path}.bands")
+    return wrong
 
 
 def _too_high(gain_db: float, limit_db: float, path: str) -> list[Violation]:
@@ -57,13 +80,3 @@ def _too_high(gain_db: float, limit_db: float, path: str) -> list[Violation]:
 
 def _too_wide(gain: float, limit: float, path: str) -> list[Violation]:
     return [] if gain <= limit else [Violation(path, f"a side gain of {gain}: the guard-rail allows {limit}")]
-
-
-def _unrenderable(processor: Processor, path: str) -> list[Violation]:
-    try:
-        chain = Chain((processor,), _RATE_HERTZ)
-    except ValueError as error:
-        return [Violation(path, str(error))]
-    if chain.key_names:
-        return [Violation(path, "a master has no strips that could drive a sidechain")]
-    return []

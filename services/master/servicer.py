@@ -16,18 +16,19 @@ from outboard.audio.files import Tags
 from outboard.audio.files.tags import cover_of
 from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
+from outboard.presets import with_values
 from outboard.rpc.bridge import Bridge, StageCall
 from outboard.rpc.convert import from_message, to_message
 from outboard.rpc.scratch import scratch_folder
 from outboard.rpc.stage import RunClock, file_chunks, first_config, part, spool_streams
 from outboard.rpc.streaming import PIECE_BYTES, StreamFormat, checked_format
 from outboard.settings import Settings
-from outboard.v1 import audio_pb2, master_service_pb2, master_service_pb2_grpc
+from outboard.v1 import audio_pb2, master_service_pb2, master_service_pb2_grpc, mixer_service_pb2
 from services.master.master import master
 from services.master.plan import plan
 from services.master.reference import Reference
 from services.master.report import ENGINE_VERSIONS
-from services.master.settings import DeliverableSpec, MasterPlan, MasterSettings
+from services.master.settings import DeliverableSpec, MasterPlan, MasterSettings, check_plan, check_settings
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[master_service_pb2.MasterRequest, master_service_pb2.MasterResponse]
@@ -60,7 +61,8 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
             raise InvalidInput("an analysis of the mix is needed", field="analysis")
         analysis = from_message(request.analysis, Analysis, "analysis.")
         settings = _settings(request.settings, "settings.")
-        decided = await asyncio.to_thread(plan, analysis, settings, dict(request.preset.values))
+        profile = _profile(request.preset)
+        decided = await asyncio.to_thread(plan, analysis, settings, profile)
         return master_service_pb2.PlanMasterResponse(plan=to_message(decided, master_service_pb2.MasterPlan))
 
     async def ListEngines(  # noqa: N802 - the contract's name
@@ -81,6 +83,13 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
         make_spool = partial(Spool, directory=self._directory)
         settings = _settings(config.settings, "config.settings.")
         given = from_message(config.plan, MasterPlan, "config.plan.") if config.HasField("plan") else None
+        profile = _profile(config.preset)
+        # What cannot be rendered is refused before the mix is sent.
+        if given is None:
+            check_settings(settings)
+        else:
+            given = _with_default_files(given)
+            check_plan(given, formats[""].sample_rate_hertz)
         known = from_message(config.analysis, Analysis, "config.analysis.") if config.HasField("analysis") else None
         tags = _tags(config)
         with ExitStack() as stack:
@@ -97,7 +106,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
                 result = master(
                     mix,
                     rate,
-                    _with_default_files(given) if given else plan(before, settings, dict(config.preset.values)),
+                    given or plan(before, settings, profile),
                     directory=folder,
                     references=references,
                     before=before,
@@ -134,6 +143,10 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
 def _settings(message: master_service_pb2.MasterSettings, path: str) -> MasterSettings:
     settings = from_message(message, MasterSettings, path)
     return replace(settings, deliverables=tuple(_with_defaults(spec) for spec in settings.deliverables))
+
+
+def _profile(message: mixer_service_pb2.Preset) -> dict[str, float]:
+    return with_values(message.name, message.values).values
 
 
 def _with_default_files(given: MasterPlan) -> MasterPlan:

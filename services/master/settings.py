@@ -10,9 +10,10 @@ from pathlib import Path
 
 from outboard.audio.analysis import Analysis
 from outboard.audio.files.mp3 import BITRATES_KBPS
+from outboard.audio.processor_ranges import number_violation
 from outboard.audio.processors import Processor, ProcessorReport
 from outboard.errors import InvalidInput, Violation
-from services.master.chain_rules import processor_violations
+from services.master.chain_rules import part_violations, processor_violations
 
 INTENTS = ("streaming", "loud", "reference", "custom")
 ENGINE_CHAIN, ENGINE_PASSTHROUGH = "chain", "passthrough"
@@ -240,8 +241,8 @@ def check_settings(settings: MasterSettings) -> None:
     """Refuses what cannot be rendered.
 
     Raises:
-        InvalidInput: with one violation per field; OPTIONS_CONFLICT where fields contradict each other, else
-            INVALID_ARGUMENT.
+        InvalidInput: with one violation per field; ENGINE_UNKNOWN, OPTIONS_CONFLICT where fields contradict each
+            other, else INVALID_ARGUMENT.
     """
     wrong = _intent_violations(settings.intent, settings.engine, ENGINES)
     wrong += _level_violations(settings.target_lufs, settings.ceiling_dbtp)
@@ -254,30 +255,23 @@ def check_settings(settings: MasterSettings) -> None:
         )
 
 
-def check_plan(plan: MasterPlan) -> None:
+def check_plan(plan: MasterPlan, sample_rate_hertz: int = 48000) -> None:
     """Refuses an edited plan that cannot be rendered.
+
+    Args:
+        plan: any.
+        sample_rate_hertz: of the mix.
 
     Raises:
         InvalidInput: with one violation per field.
     """
     wrong = _intent_violations(plan.intent, plan.engine, ENGINES[1:])
     wrong += _level_violations(plan.target_lufs, plan.ceiling_dbtp)
-    if not -80.0 <= plan.drive_db <= 80.0:
-        wrong.append(Violation("drive_db", f"{plan.drive_db} is outside of -80 to 80 dB"))
-    limiter = plan.limiter
-    times = (limiter.lookahead_ms, limiter.release_ms, limiter.slow_release_ms, limiter.dip_ms)
-    if not all(0.1 <= time_ms <= 10000.0 for time_ms in times):
-        wrong.append(Violation("limiter", f"its times {times} are outside of 0.1 to 10000 ms"))
-    for name, value in (("hold_ms", limiter.hold_ms), ("transient_ms", limiter.transient_ms)):
-        if not 0.0 <= value <= 1000.0:
-            wrong.append(Violation(f"limiter.{name}", f"{value} is outside of 0 to 1000 ms"))
-    if not 0.0 <= limiter.transient_db <= 24.0:
-        wrong.append(Violation("limiter.transient_db", f"{limiter.transient_db} is outside of 0 to 24 dB"))
-    if limiter.stereo_link != 1.0:
-        wrong.append(Violation("limiter.stereo_link", "both channels share one gain: 1 is the only link there is"))
+    wrong += number_violation("drive_db", plan.drive_db, -80.0, 80.0, "dB")
+    wrong += part_violations(plan.limiter, "limiter")
     rails = plan.guard_rails
-    for index, processor in enumerate(plan.chain):
-        wrong += processor_violations(processor, rails.equalizer_db, rails.side_gain, f"chain[{index}]")
+    wrong += part_violations(rails, "guard_rails")
+    wrong += processor_violations(plan.chain, rails.equalizer_db, rails.side_gain, sample_rate_hertz)
     if not plan.deliverables:
         wrong.append(Violation("deliverables", "at least one file must be asked for"))
     if plan.match is not None:
@@ -287,7 +281,8 @@ def check_plan(plan: MasterPlan) -> None:
 
 def _refuse(wrong: list[Violation]) -> None:
     if wrong:
-        raise InvalidInput(f"{wrong[0].field}: {wrong[0].description}", violations=wrong)
+        reason = "ENGINE_UNKNOWN" if wrong[0].field == "engine" else "INVALID_ARGUMENT"
+        raise InvalidInput(f"{wrong[0].field}: {wrong[0].description}", reason=reason, violations=wrong)
 
 
 def _intent_violations(intent: str, engine: str, engines: tuple[str, ...]) -> list[Violation]:
@@ -310,9 +305,7 @@ def _level_violations(target_lufs: float | None, ceiling_dbtp: float | None) -> 
 
 
 def _match_violations(match: ReferenceMatch, rails: GuardRails) -> list[Violation]:
-    wrong = []
-    if not 0.0 <= match.intensity <= 100.0:
-        wrong.append(Violation("match.intensity", f"{match.intensity} is outside of 0 to 100"))
+    wrong = list(part_violations(match, "match"))
     hertz = [band.frequency_hertz for band in match.bands]
     if hertz and (hertz[0] <= 0.0 or any(high <= low for low, high in itertools.pairwise(hertz))):
         wrong.append(Violation("match.bands", "bands need rising frequencies above 0 Hz"))
