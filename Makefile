@@ -83,7 +83,7 @@ build/googleapis: .venv/ready
 build/buf:
 	npm install --silent --no-audit --no-fund --prefix build/buf @bufbuild/buf@$(BUF_VERSION)
 
-bench: .venv/torch ## every benchmark, quick
+bench: .venv/torch .triton/ready ## every benchmark, quick
 	for name in benchmarks/*.py; do [ "$$name" = benchmarks/__init__.py ] || $(BIN)/python -m $$(echo $${name%.py} | tr / .) --quick; done
 
 clean: ## remove what was built
