@@ -13,6 +13,8 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from outboard.report.comparison import Section
+from outboard.rpc.convert import to_message
 from outboard.v1 import (
     analysis_pb2,
     audio_pb2,
@@ -49,6 +51,7 @@ class StageReports:
     mix: mixer_service_pb2.MixReport | None = None
     mastering: master_service_pb2.MasteringReport | None = None
     warnings: tuple[audio_pb2.Warning, ...] = ()
+    sections: tuple[Section, ...] = ()
 
 
 def assemble(stages: StageReports) -> job_service_pb2.JobReport:
@@ -65,6 +68,7 @@ def assemble(stages: StageReports) -> job_service_pb2.JobReport:
     if stages.before and stages.after:
         report.comparisons.extend(compare(stages.before, stages.after))
     report.warnings.extend(_unique(_all_warnings(stages)))
+    report.sections.extend(to_message(section, job_service_pb2.SectionComparison) for section in stages.sections)
     return report
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from outboard.audio.filter_bank import FilterBank, band_taps
 from outboard.audio.loudness import LoudnessMeter
 from outboard.audio.song_profile import splits_for
 from outboard.audio.spool import blocks
+from outboard.report.comparison import Comparison, Curves, Levels, Section
 from outboard.report.preview import Progress
 
 Array = NDArray[np.float32]
@@ -33,54 +33,6 @@ _SHORT_TERM_SECONDS = 3.0
 _SILENT_LUFS = -70.0
 _KERNEL_SECONDS, _SHORTEST_SECTION_SECONDS = 12.0, 8.0
 _FLOOR_POWER = 1e-9
-
-
-@dataclass(frozen=True)
-class Curves:
-    """One side over time; every tuple has one entry per column.
-
-    Attributes:
-        column_seconds: length of a column.
-        low, high: extremes of the samples, -1 to 1 and beyond.
-        short_term_lufs: loudness of the 3 s that end with the column; None before 3 s and in silence.
-        correlation: of left and right, -1 to 1; None where a side is silent.
-    """
-
-    column_seconds: float
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    short_term_lufs: tuple[float | None, ...]
-    correlation: tuple[float | None, ...]
-
-
-@dataclass(frozen=True)
-class Levels:
-    """Figures of a section on one side; None where unmeasurable."""
-
-    lufs: float | None
-    crest_db: float | None
-    side_over_mid_db: float | None
-    low_db: float | None
-    high_db: float | None
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the song; `low_db` and `high_db` are its bands under 120 Hz and over 5 kHz against the whole."""
-
-    start_seconds: float
-    end_seconds: float
-    before: Levels
-    after: Levels
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Both sides over time, and section by section."""
-
-    before: Curves
-    after: Curves
-    sections: tuple[Section, ...]
 
 
 def compare_over_time(before: Array, after: Array, sample_rate_hertz: int, progress: Progress) -> Comparison:

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from outboard.report import plots
-from outboard.report.curves import Comparison, Levels
+from outboard.report.comparison import Comparison, Levels
 from outboard.report.svg import clock
 from outboard.v1 import analysis_pb2, job_service_pb2, master_service_pb2
 

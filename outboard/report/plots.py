@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import sqrt
 
-from outboard.report.curves import Comparison, Curves
+from outboard.report.comparison import Comparison, Curves
 from outboard.report.svg import Axis, Plot, Point, decibel_axis, frequency_axis, time_axis
 from outboard.v1 import analysis_pb2, master_service_pb2
 

@@ -496,6 +496,7 @@ class JobReport(_message.Message):
     COMPARISONS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def before(self) -> _analysis_pb2.Analysis:
         """The input as it came."""
@@ -532,6 +533,10 @@ class JobReport(_message.Message):
     def run(self) -> _audio_pb2.RunInfo:
         """Facts of this run."""
 
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___SectionComparison]:
+        """The song in sections, before and after; of a job that masters."""
+
     def __init__(
         self,
         *,
@@ -544,14 +549,110 @@ class JobReport(_message.Message):
         comparisons: _abc.Iterable[Global___Comparison] | None = ...,
         warnings: _abc.Iterable[_audio_pb2.Warning] | None = ...,
         run: _audio_pb2.RunInfo | None = ...,
+        sections: _abc.Iterable[Global___SectionComparison] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "mastering", b"mastering", "mix", b"mix", "run", b"run", "separation", b"separation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "comparisons", b"comparisons", "mastering", b"mastering", "mix", b"mix", "restorations", b"restorations", "run", b"run", "separation", b"separation", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "comparisons", b"comparisons", "mastering", b"mastering", "mix", b"mix", "restorations", b"restorations", "run", b"run", "sections", b"sections", "separation", b"separation", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobReport: _TypeAlias = JobReport  # noqa: Y015
+
+@_typing.final
+class SectionComparison(_message.Message):
+    """A section of the song, before and after."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_SECONDS_FIELD_NUMBER: _builtins.int
+    END_SECONDS_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    start_seconds: _builtins.float
+    """Where it begins, in seconds."""
+    end_seconds: _builtins.float
+    """Where it ends, in seconds."""
+    @_builtins.property
+    def before(self) -> Global___SectionLevels:
+        """As it came."""
+
+    @_builtins.property
+    def after(self) -> Global___SectionLevels:
+        """In the master."""
+
+    def __init__(
+        self,
+        *,
+        start_seconds: _builtins.float = ...,
+        end_seconds: _builtins.float = ...,
+        before: Global___SectionLevels | None = ...,
+        after: Global___SectionLevels | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "end_seconds", b"end_seconds", "start_seconds", b"start_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SectionComparison: _TypeAlias = SectionComparison  # noqa: Y015
+
+@_typing.final
+class SectionLevels(_message.Message):
+    """Figures of a section."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LUFS_FIELD_NUMBER: _builtins.int
+    CREST_DB_FIELD_NUMBER: _builtins.int
+    SIDE_OVER_MID_DB_FIELD_NUMBER: _builtins.int
+    LOW_DB_FIELD_NUMBER: _builtins.int
+    HIGH_DB_FIELD_NUMBER: _builtins.int
+    lufs: _builtins.float
+    """Mean of its short-term loudness in LUFS, by energy."""
+    crest_db: _builtins.float
+    """Sample peak over RMS in dB."""
+    side_over_mid_db: _builtins.float
+    """Energy of the side over the mid signal in dB."""
+    low_db: _builtins.float
+    """Level below 120 Hz relative to the whole, in dB."""
+    high_db: _builtins.float
+    """Level above 5 kHz relative to the whole, in dB."""
+    def __init__(
+        self,
+        *,
+        lufs: _builtins.float | None = ...,
+        crest_db: _builtins.float | None = ...,
+        side_over_mid_db: _builtins.float | None = ...,
+        low_db: _builtins.float | None = ...,
+        high_db: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_crest_db", b"_crest_db", "_high_db", b"_high_db", "_low_db", b"_low_db", "_lufs", b"_lufs", "_side_over_mid_db", b"_side_over_mid_db", "crest_db", b"crest_db", "high_db", b"high_db", "low_db", b"low_db", "lufs", b"lufs", "side_over_mid_db", b"side_over_mid_db"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crest_db", b"_crest_db", "_high_db", b"_high_db", "_low_db", b"_low_db", "_lufs", b"_lufs", "_side_over_mid_db", b"_side_over_mid_db", "crest_db", b"crest_db", "high_db", b"high_db", "low_db", b"low_db", "lufs", b"lufs", "side_over_mid_db", b"side_over_mid_db"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__crest_db: _TypeAlias = _typing.Literal["crest_db"]  # noqa: Y015
+    _WhichOneofArgType__crest_db: _TypeAlias = _typing.Literal["_crest_db", b"_crest_db"]  # noqa: Y015
+    _WhichOneofReturnType__high_db: _TypeAlias = _typing.Literal["high_db"]  # noqa: Y015
+    _WhichOneofArgType__high_db: _TypeAlias = _typing.Literal["_high_db", b"_high_db"]  # noqa: Y015
+    _WhichOneofReturnType__low_db: _TypeAlias = _typing.Literal["low_db"]  # noqa: Y015
+    _WhichOneofArgType__low_db: _TypeAlias = _typing.Literal["_low_db", b"_low_db"]  # noqa: Y015
+    _WhichOneofReturnType__lufs: _TypeAlias = _typing.Literal["lufs"]  # noqa: Y015
+    _WhichOneofArgType__lufs: _TypeAlias = _typing.Literal["_lufs", b"_lufs"]  # noqa: Y015
+    _WhichOneofReturnType__side_over_mid_db: _TypeAlias = _typing.Literal["side_over_mid_db"]  # noqa: Y015
+    _WhichOneofArgType__side_over_mid_db: _TypeAlias = _typing.Literal["_side_over_mid_db", b"_side_over_mid_db"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__crest_db) -> _WhichOneofReturnType__crest_db | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_db) -> _WhichOneofReturnType__high_db | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_db) -> _WhichOneofReturnType__low_db | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lufs) -> _WhichOneofReturnType__lufs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__side_over_mid_db) -> _WhichOneofReturnType__side_over_mid_db | None: ...
+
+Global___SectionLevels: _TypeAlias = SectionLevels  # noqa: Y015
 
 @_typing.final
 class Comparison(_message.Message):

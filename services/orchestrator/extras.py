@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outboard.audio.files import decode
 from outboard.audio.spool import Spool
 from outboard.errors import Cancelled, Internal
+from outboard.report.comparison import Comparison
 from outboard.storage import CHUNK_BYTES
 from outboard.v1 import analysis_pb2, audio_pb2, master_service_pb2
 from services.orchestrator import ingest
@@ -65,8 +67,10 @@ class Extras:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             target = await draft.open(PREVIEW_NAME, "audio/mpeg")
-            await _stopping(lambda progress: self._write_preview(before, after.key, levels, target, progress))
-            return {"files": [PREVIEW_NAME]}
+            comparison = await _stopping(
+                lambda progress: self._write_preview(before, after.key, levels, target, progress)
+            )
+            return {"files": [PREVIEW_NAME], "comparison": asdict(comparison)}
 
         await self._workshop.result(job, prefix, produce)
         return Done(prefix)
@@ -84,8 +88,10 @@ class Extras:
         levels: tuple[Level, Level],
         target: ObjectDraft,
         progress: Progress,
-    ) -> None:
-        from outboard.report.preview import write_preview  # late for the same reason as the analysis
+    ) -> Comparison:
+        """Writes the preview, and measures both sides over time for the report."""
+        from outboard.report.curves import compare_over_time  # late for the same reason as the analysis
+        from outboard.report.preview import write_preview
 
         store = self._workshop.store
         with (
@@ -101,18 +107,13 @@ class Extras:
         ):
             song = ingest.mapped(song_path, before.frames)
             frames = min(song.shape[1], mastered.frames)
+            one, other = song[:, :frames], mastered.array[:, :frames]
             path = Path(folder) / PREVIEW_NAME
-            write_preview(
-                path,
-                song[:, :frames],
-                mastered.array[:, :frames],
-                before.sample_rate_hertz,
-                levels=levels,
-                progress=progress,
-            )
+            write_preview(path, one, other, before.sample_rate_hertz, levels=levels, progress=progress)
             with path.open("rb") as file:
                 while piece := file.read(CHUNK_BYTES):
                     target.write_blocking(piece)
+            return compare_over_time(one, other, before.sample_rate_hertz, progress)
 
 
 def _level(analysis: analysis_pb2.Analysis) -> Level:

@@ -12,6 +12,8 @@ from typing import Any
 
 from outboard.errors import Internal, OutboardError
 from outboard.report.assemble import StageReports, assemble, document
+from outboard.report.comparison import Comparison
+from outboard.report.page import PAGE_NAME, render
 from outboard.rpc.errors import to_status
 from outboard.v1 import (
     analysis_pb2,
@@ -24,6 +26,7 @@ from outboard.v1 import (
 )
 from services.orchestrator.audio_refs import AudioRef
 from services.orchestrator.database import ArtifactRow
+from services.orchestrator.extras import PREVIEW_NAME
 from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.preflight import Preflight
 from services.orchestrator.progress import ENDED, Endings, Stage, State
@@ -72,8 +75,8 @@ class Finish:
     async def succeed(self, tenant: str, job_id: str, outcome: Outcome) -> None:
         """Publishes artifacts and report."""
         job = await self._workshop.open(tenant, job_id)
-        reports = await self._reports(outcome)
-        report = assemble(reports)
+        comparison = await self._comparison(outcome)
+        report = assemble(await self._reports(outcome, comparison))
         artifacts = await self._artifacts(outcome)
         row = await in_thread(self._database.job, tenant, job_id)
         created = row.create_time if row else time.time()
@@ -81,7 +84,7 @@ class Finish:
         report.run.start_time.FromNanoseconds(round(created * 1e9))
         if outcome.song and outcome.song.audio[0].seconds:
             report.run.real_time_factor = report.run.seconds / outcome.song.audio[0].seconds
-        artifacts.append(await in_thread(self._store_report, job, report))
+        artifacts += await in_thread(self._store_reports, job, report, comparison)
         await job.progress.flush()
         await in_thread(
             lambda: self._database.succeed(
@@ -101,7 +104,13 @@ class Finish:
         self._workshop.close(job_id)
         self._endings.tell(job_id)
 
-    async def _reports(self, outcome: Outcome) -> StageReports:
+    async def _comparison(self, outcome: Outcome) -> Comparison | None:
+        """Song and master over time, where the job made a master."""
+        if outcome.preview is None:
+            return None
+        return Comparison.from_fields((await self._found(outcome.preview)).facts["comparison"])
+
+    async def _reports(self, outcome: Outcome, comparison: Comparison | None) -> StageReports:
         before = after = None
         warnings: list[audio_pb2.Warning] = []
         if outcome.song:
@@ -121,7 +130,8 @@ class Finish:
             after = mastering.after
         elif outcome.measured:
             after = (await self._found(outcome.measured)).message("analysis", analysis_pb2.Analysis)
-        return StageReports(before, after, separation, restorations, mix, mastering, tuple(warnings))
+        sections = comparison.sections if comparison else ()
+        return StageReports(before, after, separation, restorations, mix, mastering, tuple(warnings), sections)
 
     async def _report(self, done: Done | None, kind: Any) -> Any:
         return (await self._found(done)).message("report", kind) if done else None
@@ -144,16 +154,28 @@ class Finish:
             raise Internal("an artifact is gone before its job ended", reason="ARTIFACT_EXPIRED")
         return ArtifactRow(name, audio.key, info.size, audio.sha256, "audio/wav", stage)
 
-    def _store_report(self, job: JobContext, report: job_service_pb2.JobReport) -> ArtifactRow:
+    def _store_reports(
+        self, job: JobContext, report: job_service_pb2.JobReport, comparison: Comparison | None
+    ) -> list[ArtifactRow]:
+        """The report for programs, and for a master also the page."""
+        name = job.specification.display_name
+        fields = document(report, {"job": f"jobs/{job.id}", "display_name": name})
+        text = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False)
+        rows = [self._store_text(job, "report.json", "application/json", text)]
+        if comparison:
+            page = render(report, comparison, title=name, preview=PREVIEW_NAME)
+            rows.append(self._store_text(job, PAGE_NAME, "text/html", page))
+        return rows
+
+    def _store_text(self, job: JobContext, name: str, media_type: str, text: str) -> ArtifactRow:
         prefix = f"{job.tenant}/jobs/j{job.id}"
-        fields = document(report, {"job": f"jobs/{job.id}", "display_name": job.specification.display_name})
-        text = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False).encode()
-        key = f"{prefix}/report.json"
+        key = f"{prefix}/{name}"
         self._database.use(job.id, prefix)
         self._store.delete(key)  # left by an interrupted attempt at this step
+        content = text.encode()
         with self._store.writer(key) as writer:
-            writer.write(text)
-        return ArtifactRow("report.json", key, len(text), writer.sha256, "application/json", 0)
+            writer.write(content)
+        return ArtifactRow(name, key, len(content), writer.sha256, media_type, 0)
 
     async def _found(self, done: Done) -> Result:
         result = await in_thread(find, self._store, done.prefix)

@@ -132,7 +132,7 @@ def test_master_leaves_all_files(mastered: dict[str, Any], folder: Path) -> None
     out = folder / "first"
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     stems = {f"stems/{name}.wav" for name in ("vocals", "drums", "bass", "other")}
-    assert files == {"master.wav", "mix.wav", "preview_ab.mp3", "report.json"} | stems
+    assert files == {"master.wav", "mix.wav", "preview_ab.mp3", "report.json", "report.html"} | stems
     assert mastered["state"] == "STATE_SUCCEEDED"
     info = soundfile.info(out / "master.wav")
     assert (info.frames, info.samplerate, info.subtype) == (6 * 48_000, 48_000, "PCM_24")

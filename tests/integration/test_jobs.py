@@ -58,7 +58,7 @@ async def test_song_goes_through_all_stages(mesh: Bench, tmp_path: Path) -> None
     assert mesh.behaviour.calls == {"separate": 1, "restore": 4, "mix": 1, "master": 1}
     names = [artifact.name.partition("/artifacts/")[2] for artifact in job.artifacts]
     stems = [f"stems/{name}.wav" for name in ("bass", "drums", "other", "vocals")]
-    assert names == ["master.wav", "mix.wav", "preview_ab.mp3", "report.json", *stems]
+    assert names == ["master.wav", "mix.wav", "preview_ab.mp3", "report.html", "report.json", *stems]
     assert [entry.fraction for entry in job.progress] == [1.0, 1.0, 1.0, 1.0]
     paths = await mesh.client.download_all(job, tmp_path)
     for path, artifact in zip(paths, job.artifacts, strict=True):
@@ -190,8 +190,8 @@ async def test_hostile_stem_and_deliverable_names(mesh: Bench, name: str) -> Non
     ("stages", "calls", "expected"),
     [
         ([1], {"separate": 1}, {"stems/vocals.wav", "stems/drums.wav", "stems/bass.wav", "stems/other.wav"}),
-        ([4], {"master": 1}, {"master.wav", "preview_ab.mp3"}),
-        ([3, 4], {"mix": 1, "master": 1}, {"mix.wav", "master.wav", "preview_ab.mp3"}),
+        ([4], {"master": 1}, {"master.wav", "preview_ab.mp3", "report.html"}),
+        ([3, 4], {"mix": 1, "master": 1}, {"mix.wav", "master.wav", "preview_ab.mp3", "report.html"}),
         ([3], {"mix": 1}, {"mix.wav"}),
     ],
 )

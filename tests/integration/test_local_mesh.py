@@ -73,7 +73,7 @@ def test_song_becomes_a_master(mesh: Mesh, song: bytes, tmp_path: Path) -> None:
     assert job.report.after.frames == job.report.before.frames
     assert job.report.mastering.engine.name
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == {
-        "master.wav", "mix.wav", "preview_ab.mp3", "report.json",
+        "master.wav", "mix.wav", "preview_ab.mp3", "report.html", "report.json",
         "stems/vocals.wav", "stems/drums.wav", "stems/bass.wav", "stems/other.wav",
     }  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from html.parser import HTMLParser
 
@@ -10,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from outboard.audio.loudness import measure_loudness
-from outboard.report.curves import MOST_COLUMNS, MOST_SECTIONS, Comparison, compare_over_time
+from outboard.report.comparison import Comparison
+from outboard.report.curves import MOST_COLUMNS, MOST_SECTIONS, compare_over_time
 from outboard.report.page import render
 from outboard.report.svg import Axis, Plot, clock, decibel_axis, time_axis
 from outboard.v1 import job_service_pb2, master_service_pb2
@@ -74,6 +77,11 @@ def test_long_songs_have_no_more_columns() -> None:
     assert len(found.sections) <= MOST_SECTIONS
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(1.0)
+
+
+def test_comparison_survives_json(comparison: Comparison) -> None:
+    """Stored as JSON and read again, it is the same."""
+    assert Comparison.from_fields(json.loads(json.dumps(dataclasses.asdict(comparison)))) == comparison
 
 
 class _Loads(HTMLParser):
