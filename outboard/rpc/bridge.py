@@ -16,8 +16,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from typing import Generic, Self, TypeVar
 
 from outboard.errors import Cancelled, ResourceExhausted
 from outboard.rpc.pipe import Ended, Pipe
@@ -25,6 +25,7 @@ from outboard.settings import LimitSettings
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+Item = TypeVar("Item")
 
 _log = logging.getLogger(__name__)
 _PROGRESS_PERIOD_SECONDS = 0.5
@@ -40,18 +41,8 @@ class Turns:
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
-    @contextlib.contextmanager
-    def taken(self, check: Callable[[], None]) -> Iterator[None]:
-        """Hold a turn inside. ``check`` is called while waiting and may raise."""
-        self._take(check)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += 1
-                self._changed.notify_all()
-
-    def _take(self, check: Callable[[], None]) -> None:
+    def take(self, check: Callable[[], None]) -> None:
+        """Wait for a turn; ``check`` is called while waiting and may raise."""
         ticket = object()
         with self._changed:
             self._waiting.append(ticket)
@@ -63,6 +54,51 @@ class Turns:
             finally:
                 self._waiting.remove(ticket)
                 self._changed.notify_all()
+
+    def give(self) -> None:
+        """Let the next one have it."""
+        with self._changed:
+            self._free += 1
+            self._changed.notify_all()
+
+
+class Turn:
+    """The right to compute, held inside a ``with``, and free for others whenever its call waits for its client."""
+
+    def __init__(self, turns: Turns, check: Callable[[], None]) -> None:
+        self._turns = turns
+        self._check = check
+        self._held = False
+
+    def __enter__(self) -> Self:
+        self._turns.take(self._check)
+        self._held = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._held:
+            self._held = False
+            self._turns.give()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let others compute meanwhile. What raises inside needs no turn any more, and does not wait for one."""
+        if not self._held:
+            yield
+            return
+        self.__exit__()
+        yield
+        self.__enter__()
+
+    def awaited(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, each waited for aside."""
+        iterator = iter(items)
+        while True:
+            with self.aside():
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
 
 
 class StageCall(Generic[Request, Response]):
@@ -77,8 +113,8 @@ class StageCall(Generic[Request, Response]):
     ) -> None:
         self._inbox = inbox
         self._outbox = outbox
-        self._turns = turns
         self._progress_message = progress_message
+        self._turn = Turn(turns, self.check)
         self._cancelled = threading.Event()
         self._furthest = 0.0
         self._last_sent = time.monotonic()
@@ -107,9 +143,15 @@ class StageCall(Generic[Request, Response]):
         ):
             self._last_sent = now
 
-    def turn(self) -> contextlib.AbstractContextManager[None]:
+    def turn(self) -> Turn:
         """Wait for, and hold, the right to compute."""
-        return self._turns.taken(self.check)
+        return self._turn
+
+    def respond(self, response: Response) -> None:
+        """Send a response; a client that is slow to read does not keep others from computing."""
+        if not self._outbox.offer(response):
+            with self._turn.aside():
+                self._outbox.put(response)
 
     def cancel(self) -> None:
         """End the call; from the event loop."""
@@ -202,7 +244,7 @@ class Bridge:
             try:
                 with contextlib.closing(work(call)) as responses:
                     for response in responses:
-                        outbox.put(response)
+                        call.respond(response)
             except BaseException as raised:
                 error = raised
             # In this order: whoever sees the end of the responses finds the outcome there.

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from outboard.audio.overlap_add import fixed_blocks
 from outboard.rpc.bridge import Bridge, StageCall
 from outboard.rpc.convert import from_message, to_message
 from outboard.rpc.stage import RunClock, first_config, single_stream
@@ -50,10 +51,11 @@ class SeparatorServicer(separator_service_pb2_grpc.SeparatorServiceServicer):
         settings = from_message(config.settings, SeparationSettings, "config.settings.")
         facts = from_message(config.facts, SongFacts, "config.facts.") if config.HasField("facts") else None
         separate.choose_engine(settings)
-        blocks = single_stream(requests, form, longest)
-        with call.turn():
+        # Whole blocks are waited for aside: a client that sends slowly, or nothing, keeps no other from computing.
+        blocks = fixed_blocks(single_stream(requests, form, longest), separate.BLOCK_FRAMES)
+        with call.turn() as turn:
             stems = separate.separate(
-                blocks, form.sample_rate_hertz, settings, facts, call.progress, frames=form.frames
+                turn.awaited(blocks), form.sample_rate_hertz, settings, facts, call.progress, frames=form.frames
             )
             with closing(stems):
                 report = yield from _chunks(stems, form.channels)

@@ -72,8 +72,8 @@ class Toy(restorer_service_pb2_grpc.RestorerServiceServicer):
             if self._spooled:
                 spool_streams(requests, {"": form}, {"": spool}, longest)
                 source = blocks(spool.array, 16_384)
-            with call.turn():
-                for block in source:
+            with call.turn() as turn:
+                for block in turn.awaited(source):
                     self._compute(call)
                     yield from map(_response, writer.write(block))
         yield from map(_response, writer.finish())
@@ -356,6 +356,32 @@ async def test_calls_beyond_the_renders_wait_their_turn_and_all_finish(tmp_path:
         for song, (audio, _) in zip(songs, results, strict=True):
             np.testing.assert_array_equal(audio, song)
         await mesh.assert_unharmed()
+
+
+async def test_idle_clients_do_not_keep_others_from_computing(tmp_path: Path) -> None:
+    """Two slots, two clients that sent a config and nothing else, one that sent half a block, one that reads nothing:
+    a fifth is served at once.
+    """
+    async with _mesh(tmp_path, spooled=False, concurrent_renders=2) as mesh:
+        idle = [mesh.stub.Restore(timeout=20.0) for _ in range(4)]
+        for call in idle:
+            await call.write(_config())
+        await idle[2].write(_chunk(_TWO_FRAMES))
+        deaf = asyncio.create_task(_write_all(idle[3], _requests(_song(3_000_000), 131_072)[1:]))
+        await _until(lambda: mesh.toy.bridge.calls == 4)
+        await asyncio.sleep(0.3)
+        song = _song(100_000)
+        audio, _ = await mesh.send(_requests(song), timeout=5.0)
+        np.testing.assert_array_equal(audio, song)
+        for call in idle:
+            call.cancel()
+        await asyncio.gather(deaf, return_exceptions=True)
+        await mesh.assert_unharmed()
+
+
+async def _write_all(call: Any, requests: list[Request]) -> None:
+    for request in requests:
+        await call.write(request)
 
 
 async def test_a_client_that_does_not_read_holds_back_its_own_writing_only(tmp_path: Path) -> None:
