@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from outboard.settings import TelemetrySettings
 
+_EXPORT_SECONDS = 5.0  # a collector that is away holds up a process no longer than this when it ends
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _fields: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("outboard_log_fields", default=_NOTHING)
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -104,11 +105,14 @@ def configure(service_name: str, settings: TelemetrySettings | None = None) -> N
     root.setLevel(settings.log_level)
     for chatty in ("numba", "matplotlib", "asyncio", "grpc"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    if settings.endpoint:
-        _trace_to(service_name, settings)
+    configure_traces(service_name, settings)
 
 
-def _trace_to(service_name: str, settings: TelemetrySettings) -> None:
+def configure_traces(service_name: str, settings: TelemetrySettings | None = None) -> None:
+    """The traces alone, for a program whose standard error is for a person; nothing without an endpoint."""
+    settings = settings or TelemetrySettings()
+    if not settings.endpoint:
+        return
     # Imported here: the exporter costs 0.2 s and is not wanted where nothing is traced.
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
@@ -116,7 +120,8 @@ def _trace_to(service_name: str, settings: TelemetrySettings) -> None:
         resource=Resource.create({"service.name": f"outboard-{service_name}", "service.namespace": "outboard"}),
         sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio)),
     )
-    exporter = OTLPSpanExporter(endpoint=settings.endpoint, insecure=not settings.endpoint.startswith("https://"))
+    insecure = not settings.endpoint.startswith("https://")
+    exporter = OTLPSpanExporter(endpoint=settings.endpoint, insecure=insecure, timeout=_EXPORT_SECONDS)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     shutdown()
     _State.provider = provider

@@ -1,4 +1,4 @@
-"""A span for both ends of every call.
+"""A span for both ends of every call, and for work that goes on after the call that asked for it.
 
 The W3C trace context travels in the call's metadata; spans are named and attributed after OpenTelemetry's conventions
 for RPC. The published aio interceptors are not used: the server's breaks handlers that write through their context,
@@ -23,6 +23,28 @@ _CODE = "rpc.grpc.status_code"
 def _attributes(method: str) -> dict[str, str]:
     service, _, name = method.lstrip("/").partition("/")
     return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+
+
+def traceparent() -> str | None:
+    """The current span as a W3C ``traceparent``, to be kept with queued work; None where nothing is traced."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier.get("traceparent")
+
+
+@contextlib.contextmanager
+def span(name: str, *, below: str | None = None, **attributes: str) -> Iterator[None]:
+    """A span of work that is no call, below the current one.
+
+    Args:
+        name: of the work.
+        below: instead, a kept ``traceparent``: the work belongs to the trace of whoever asked for it.
+        attributes: strings, under ``outboard.``.
+    """
+    context = propagate.extract({"traceparent": below}) if below else None
+    named = {f"outboard.{key}": value for key, value in attributes.items()}
+    with telemetry.tracer(__name__).start_as_current_span(name, context=context, attributes=named):
+        yield
 
 
 @contextlib.contextmanager

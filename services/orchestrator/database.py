@@ -34,6 +34,7 @@ _JOBS = sa.Table(
     sa.Column("create_time", sa.Float, nullable=False),
     sa.Column("update_time", sa.Float, nullable=False),
     sa.Column("end_time", sa.Float),
+    sa.Column("traceparent", sa.String(64)),
     sa.UniqueConstraint("tenant", "request_id"),
     sa.Index("outboard_jobs_page", "tenant", "create_time", "id"),
 )
@@ -72,7 +73,7 @@ class JobRow:
     """One job as stored.
 
     `specification`, `error`, `report` are serialised protobuf messages, `progress` is a Job with nothing but progress;
-    `inputs` is the JSON list of (object key, digest) of its uploads.
+    `inputs` is the JSON list of (object key, digest) of its uploads, `traceparent` the span that created it.
     """
 
     id: str
@@ -88,6 +89,7 @@ class JobRow:
     create_time: float
     update_time: float
     end_time: float | None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class JobDatabase:
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
         with self._speaking():
             _METADATA.create_all(self._engine)
+            self._add_new_columns()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -292,6 +295,16 @@ class JobDatabase:
             rows = [UploadRow(**row._mapping) for row in found]
             connection.execute(_UPLOADS.delete().where(_UPLOADS.c.id.in_([row.id for row in rows])))
         return rows
+
+    def _add_new_columns(self) -> None:
+        """Brings the tables of an earlier version up to date; a column that joins is nullable."""
+        with self._engine.begin() as connection:
+            for table in _METADATA.sorted_tables:
+                known = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+                for column in table.columns:
+                    if column.name not in known:
+                        kind = column.type.compile(self._engine.dialect)
+                        connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
 
     @contextmanager
     def _begin(self) -> Iterator[sa.Connection]:

@@ -13,6 +13,7 @@ from typing import cast
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
 from outboard.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, Violation
+from outboard.rpc import tracing
 from outboard.v1 import job_service_pb2
 from services.orchestrator.database import ArtifactRow, JobDatabase, JobRow
 from services.orchestrator.preflight import Preflight
@@ -85,6 +86,7 @@ class Jobs:
             create_time=now,
             update_time=now,
             end_time=None,
+            traceparent=tracing.traceparent(),
         )
         stored = await in_thread(self._database.insert_job, row)
         if stored.id != row.id:  # an equal request was faster
@@ -98,7 +100,7 @@ class Jobs:
         """Queues a job's workflow; one that is queued already stays as it is."""
         priority = _FIRST_PRIORITY - job_service_pb2.Job.FromString(row.specification).priority
         with SetWorkflowID(row.id), SetEnqueueOptions(priority=priority):
-            await DBOS.enqueue_workflow_async(QUEUE, self._pipeline.workflow, row.tenant, row.id)
+            await DBOS.enqueue_workflow_async(QUEUE, self._pipeline.workflow, row.tenant, row.id, row.traceparent)
 
     async def resume(self) -> None:
         """Queues every unfinished job whose workflow is not there (a crash between its record and its workflow)."""

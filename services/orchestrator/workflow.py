@@ -13,7 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 from dbos import DBOS
 from dbos._error import DBOSWorkflowCancelledError
 
+from outboard import telemetry
 from outboard.errors import Internal, OutboardError
+from outboard.rpc import tracing
 from services.orchestrator.extras import Extras
 from services.orchestrator.finish import Finish, Outcome
 from services.orchestrator.specification import Route
@@ -33,7 +35,7 @@ class Pipeline:
     """The workflow over one orchestrator's steps.
 
     Attributes:
-        workflow: what is queued, with the tenant and the job's id.
+        workflow: what is queued, with the tenant, the job's id and the span that asked for it.
     """
 
     def __init__(self, steps: Steps, extras: Extras, finish: Finish) -> None:
@@ -42,8 +44,12 @@ class Pipeline:
         self._finish = finish
 
         @DBOS.workflow(name="pipeline")
-        async def workflow(tenant: str, job_id: str) -> None:
-            await self.run(tenant, job_id)
+        async def workflow(tenant: str, job_id: str, traceparent: str | None = None) -> None:
+            with (
+                tracing.span("job", below=traceparent, job=job_id, tenant=tenant),
+                telemetry.bind(job=job_id, tenant=tenant),
+            ):
+                await self.run(tenant, job_id)
 
         self.workflow = workflow
 
@@ -91,7 +97,13 @@ class Pipeline:
 
 
 async def step(function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Runs one durable, preemptible step under the function's name."""
-    options: Any = {"name": function.__qualname__, "preemptible": True}
-    result: R = await DBOS.run_step_async(options, function, *args, **kwargs)
+    """Runs one durable, preemptible step under the function's name; it has a span if it really runs."""
+    name = function.__qualname__
+
+    async def traced() -> R:
+        with tracing.span(name):
+            return await function(*args, **kwargs)
+
+    options: Any = {"name": name, "preemptible": True}
+    result: R = await DBOS.run_step_async(options, traced)
     return result

@@ -33,7 +33,9 @@ class LoggedBehaviour(Behaviour):
         await super().begin(stage)
 
 
-def _toy_preview(_extras: Extras, _before: object, _after: str, target: ObjectDraft, _progress: object) -> None:
+def _toy_preview(
+    _extras: Extras, _before: object, _after: str, _levels: object, target: ObjectDraft, _progress: object
+) -> None:
     target.write_blocking(b"preview")
 
 
