@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from outboard import errors
+from outboard import errors, telemetry
 from outboard.cli import jobs, local_commands, mastering, pipeline
 from outboard.cli.output import exit_code, print_error
+from outboard.rpc import tracing
 
 app = typer.Typer(
     name="outboard",
@@ -57,12 +58,17 @@ def main() -> None:
     """Entry point of ``outboard``."""
     as_json = "--json" in sys.argv
     try:
-        # The parser's own way to tell a person about wrong usage is a box of text.
-        sys.exit(app(standalone_mode=not as_json) or 0)
+        telemetry.configure_traces("cli")
+        with tracing.span(" ".join(["outboard", *filter(str.isalpha, sys.argv[1:2])])):
+            # The parser's own way to tell a person about wrong usage is a box of text.
+            code = app(standalone_mode=not as_json)
+        sys.exit(code or 0)
     except Exception as raised:
         error = _told(raised)
         print_error(error, as_json=as_json)
         sys.exit(exit_code(error))
+    finally:
+        telemetry.shutdown()
 
 
 def _told(raised: Exception) -> errors.OutboardError:
