@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
@@ -22,22 +24,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
-import numpy as np
 
 from outboard.errors import Internal, OutboardError, ResourceExhausted, Unavailable
 from outboard.models.htdemucs.transform import CHANNELS, SEGMENT_FRAMES
 from outboard.models.htdemucs.variants import VARIANTS
 from outboard.models.inference import Arrays
-from outboard.models.triton_connection import (
-    Connection,
-    Signature,
-    memory_request,
-    reply_shapes,
-    wire_arrays,
-    wire_request,
-)
-from outboard.models.triton_faults import Fault, fault_of, final_error, too_late
-from outboard.models.triton_memory import SharedMemory, arrays_bytes
+from outboard.models.triton_carrier import Carrier
+from outboard.models.triton_connection import Connection, Signature
+from outboard.models.triton_faults import Fault, absent_error, fault_of, final_error, load_error, too_late
 from outboard.models.triton_served import ServedModel
 from outboard.settings import TritonSettings
 
@@ -48,6 +42,8 @@ Result = TypeVar("Result")
 _FIRST_WAIT_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 2.0
 _BUSY_SECONDS = 5.0
+# What the server says of its models is believed for so long; and it has so long to say it.
+_LOOK_SECONDS = 2.0
 # A batch that meets a dead model so often is taken to be what kills it.
 _CRASHES = 3
 _WORTH_WAITING = (Fault.GONE, Fault.BUSY, Fault.UNLOADED)
@@ -86,13 +82,13 @@ class TritonInference:
         self._connection = Connection(settings.address)
         self._models = {name: ServedModel(self._connection, name, signature) for name, signature in signatures.items()}
         self._was_reached = False
-        self._memory = self._shared_memory(signatures) if settings.shared_memory else None
-        self._registered = False
-        self._registering = asyncio.Lock()
+        self._carrier = Carrier(self._connection, settings, signatures)
         self._permits = asyncio.Semaphore(settings.in_flight)
         self._accepted = 0
         self._accepting = threading.Lock()
         self._closed = False
+        self._looked_at = -math.inf
+        self._seen: dict[str, str] | OutboardError = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="triton", daemon=True)
         self._thread.start()
@@ -130,6 +126,21 @@ class TritonInference:
         checked = self._in_time(state, timeout_seconds, state.probe, nullcontext())
         asyncio.run_coroutine_threadsafe(checked, self._loop).result()
 
+    def problem(self, model: str) -> OutboardError | None:
+        """Why a model cannot be had at this moment, as far as the server tells without loading it; None: it can.
+
+        Answers within seconds, and at once when it was asked a moment ago.
+        """
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_SECONDS:
+            self._seen = asyncio.run_coroutine_threadsafe(self._look(), self._loop).result()
+            self._looked_at = now
+        if isinstance(self._seen, OutboardError):
+            return self._seen
+        if model not in self._seen:
+            return absent_error(model)
+        return load_error(model, self._seen[model]) if self._seen[model] else None
+
     def close(self) -> None:
         """Cancels every batch and ends the connection."""
         with self._accepting:
@@ -141,12 +152,16 @@ class TritonInference:
         self._thread.join()
         self._loop.close()
         self._connection.close()
-        if self._memory:
-            self._memory.close()
+        self._carrier.close()
 
-    def _shared_memory(self, signatures: Mapping[str, Signature]) -> SharedMemory:
-        largest = max(arrays_bytes(each.inputs) + arrays_bytes(each.outputs) for each in signatures.values())
-        return SharedMemory(self._settings.in_flight, largest)
+    async def _look(self) -> dict[str, str] | OutboardError:
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                return await self._connection.repository()
+        except grpc.RpcError as error:
+            return final_error("", fault_of(error), error.details() or "", was_reached=False)
+        except TimeoutError:
+            return final_error("", Fault.GONE, "", was_reached=False)
 
     def _accept(self) -> None:
         most = self._settings.in_flight + self._settings.waiting
@@ -164,7 +179,7 @@ class TritonInference:
 
     async def _infer(self, state: ServedModel, inputs: Arrays) -> Arrays:
         return await self._in_time(
-            state, self._settings.deadline_seconds, lambda: self._once(state, inputs), self._permits
+            state, self._settings.deadline_seconds, lambda: self._carrier.infer(state, inputs), self._permits
         )
 
     async def _in_time(
@@ -225,7 +240,7 @@ class TritonInference:
             for each in self._models.values():
                 each.ready = False
         if fault in (Fault.GONE, Fault.FORGOTTEN):
-            self._registered = False
+            self._carrier.forget()
         if fault is Fault.UNLOADED:
             state.ready = False
 
@@ -247,54 +262,9 @@ class TritonInference:
                 if state.ready and quiet:
                     await state.look_after(self._settings.deadline_seconds)
 
-    async def _once(self, state: ServedModel, inputs: Arrays) -> Arrays:
-        """One call, over the wire or through shared memory."""
-        batch = len(next(iter(inputs.values())))
-        needed = batch * (arrays_bytes(state.signature.inputs) + arrays_bytes(state.signature.outputs))
-        if self._memory and needed <= self._memory.slot_bytes and (offset := self._memory.take()) is not None:
-            return await self._through_memory(self._memory, state, inputs, offset)
-        reply = await self._connection.infer(wire_request(state.name, inputs, state.signature.outputs))
-        state.check_reply(reply, batch)
-        return wire_arrays(reply)
-
-    async def _through_memory(self, memory: SharedMemory, state: ServedModel, inputs: Arrays, offset: int) -> Arrays:
-        answered = False
-        try:
-            await self._register(memory)
-            place = offset
-            for array in inputs.values():
-                memory.write(place, array)
-                place += array.nbytes
-            request = memory_request(state.name, inputs, state.signature.outputs, memory.name, offset)
-            reply = await self._connection.infer(request)
-            answered = True
-            state.check_reply(reply, len(next(iter(inputs.values()))))
-            outputs = {}
-            for name, shape in reply_shapes(reply).items():
-                outputs[name] = memory.read(place, shape, np.dtype(np.float32))
-                place += outputs[name].nbytes
-            return outputs
-        except grpc.RpcError as error:
-            answered = fault_of(error) is not Fault.GONE
-            raise
-        finally:
-            if answered:
-                memory.give_back(offset)
-            else:
-                # The server may write to it until it notices; by then at the latest it has.
-                self._loop.call_later(self._settings.deadline_seconds, memory.give_back, offset)
-
-    async def _register(self, memory: SharedMemory) -> None:
-        async with self._registering:
-            if not self._registered:
-                await self._connection.register(memory.name, memory.byte_size)
-                self._registered = True
-
     async def _end(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._memory and self._registered:
-            with suppress(grpc.RpcError):
-                await self._connection.unregister(self._memory.name)
+        await self._carrier.end()

@@ -86,10 +86,10 @@ class Connection:
             {tensor.name: tuple(tensor.shape[1:]) for tensor in reply.outputs},
         )
 
-    async def statistics(self, model: str) -> Any:
-        """Triton's counts and times of one model (``ModelStatistics``)."""
-        reply = await _finished(self._stub.ModelStatistics.future(messages.ModelStatisticsRequest(name=model)))
-        return reply.model_stats[0]
+    async def repository(self) -> dict[str, str]:
+        """Models in the server's repository; with the reason where one could not be loaded, else empty."""
+        reply = await _finished(self._stub.RepositoryIndex.future(messages.RepositoryIndexRequest()))
+        return {model.name: "" if model.reason == "unloaded" else model.reason for model in reply.models}
 
     async def register(self, name: str, byte_size: int) -> None:
         """Makes a file of /dev/shm known to the server; nothing happens when it is known already."""

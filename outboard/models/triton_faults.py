@@ -86,16 +86,25 @@ def final_error(model: str, fault: Fault, details: str, *, was_reached: bool) ->
             return Internal(f"the model {model!r} failed on this audio: {first_line}", reason="MODEL_FAILED")
 
 
-def load_error(model: str, error: grpc.RpcError) -> OutboardError:
-    """The error for a model that the server could not load; one that ``model.py`` raised keeps its reason."""
-    text = error.details() or ""
+def load_error(model: str, text: str) -> OutboardError:
+    """The error for a model that the server could not load; one that ``model.py`` raised keeps its reason.
+
+    Args:
+        model: the model's name on the server.
+        text: of the server.
+    """
     if found := _REASON.search(text):
         return FailedPrecondition(found[2], reason=found[1])
     if "poll from model repository" in text:
-        text = f"the model server has no usable folder for {model!r} in its repository"
-        return FailedPrecondition(text, reason="MODEL_SERVER_UNAVAILABLE")
+        return absent_error(model)
     first_line = text.partition("\n")[0]
     return FailedPrecondition(f"the model server could not load {model!r}: {first_line}", reason="MODEL_INVALID")
+
+
+def absent_error(model: str) -> OutboardError:
+    """The error for a model that is not in the server's repository."""
+    text = f"the model server has no usable folder for {model!r} in its repository"
+    return FailedPrecondition(text, reason="MODEL_SERVER_UNAVAILABLE")
 
 
 def too_late(model: str, seconds: float) -> OutboardError:

@@ -129,7 +129,7 @@ class ServedModel:
             await self._connection.load(self.name)
         except grpc.RpcError as error:
             if fault_of(error) in (Fault.FAILED, Fault.REFUSED, Fault.UNLOADED):
-                raise load_error(self.name, error) from error
+                raise load_error(self.name, error.details() or "") from error
             raise
 
     async def _is_alive(self) -> bool:
