@@ -90,9 +90,9 @@ class StoreSettings(_EnvironmentSettings):
     directory: Path = Path.home() / ".local" / "share" / "outboard"
     """Folder of the embedded store and of the workflow's database."""
     intermediate_days: float = Field(default=7.0, gt=0)
-    """Time-to-live of stems and mixes that nobody asked to keep."""
+    """Time since their last use after which inputs and intermediates go that nobody asked to keep."""
     maximum_bytes: int = Field(default=50 * 1024**3, gt=0)
-    """Size above which the least recently used intermediates go."""
+    """Size above which the least recently used of them go, and what jobs deliver when nothing else is left."""
     job_days: float = Field(default=30.0, gt=0)
     """Time after its end for which a job is listed and its artifacts can be found."""
     maximum_jobs: int = Field(default=10_000, ge=1)

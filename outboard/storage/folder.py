@@ -134,21 +134,33 @@ class FolderStore:
         raise _no_urls()
 
     def evict(
-        self, *, idle_seconds: float | None = None, max_bytes: int | None = None, protected: Collection[str] = ()
+        self,
+        *,
+        idle_seconds: float | None = None,
+        max_bytes: int | None = None,
+        protected: Collection[str] = (),
+        last: Collection[str] = (),
     ) -> Sequence[str]:
         """Removes what was not used for `idle_seconds`, then the least recently used until `max_bytes` are left.
 
-        Pinned objects stay, and so does every object that is, or lies below, one of `protected` (keys or prefixes).
-        Returns the removed keys.
+        Args:
+            idle_seconds: time-to-live since the last use; none: objects go only for their size.
+            max_bytes: size of all objects together; none: objects go only for their age.
+            protected: keys or prefixes; what is, or lies below, one of them stays, as pinned objects do.
+            last: keys or prefixes that no time-to-live takes, and the size only when nothing else is left to go.
+
+        Returns:
+            The removed keys, in order.
         """
         with self._lock:
             kept = set(protected) | set(self._pins)
         now = time.time()
-        objects = sorted(self.list(""), key=lambda info: (info.use_time, info.key))
-        total = sum(info.size for info in objects)
+        objects = [(_below(info.key, last), info) for info in self.list("")]
+        objects.sort(key=lambda entry: (entry[0], entry[1].use_time, entry[1].key))
+        total = sum(info.size for _, info in objects)
         removed = []
-        for info in objects:
-            idle = idle_seconds is not None and now - info.use_time > idle_seconds
+        for is_last, info in objects:
+            idle = not is_last and idle_seconds is not None and now - info.use_time > idle_seconds
             crowded = max_bytes is not None and total > max_bytes
             if (idle or crowded) and not _below(info.key, kept) and self.delete(info.key):
                 total -= info.size

@@ -272,6 +272,20 @@ class JobDatabase:
                 result[values.pop("job")].append(ArtifactRow(**values))
         return result
 
+    def delivered(self) -> set[str]:
+        """Objects that jobs of all tenants deliver: what the last stage of each made, and what is of no stage (preview,
+        report).
+        """
+        last = sa.select(_ARTIFACTS.c.job, sa.func.max(_ARTIFACTS.c.stage).label("stage")).group_by(_ARTIFACTS.c.job)
+        ends = last.subquery()
+        query = (
+            sa.select(_ARTIFACTS.c.key)
+            .join(ends, ends.c.job == _ARTIFACTS.c.job)
+            .where(sa.or_(_ARTIFACTS.c.stage == ends.c.stage, _ARTIFACTS.c.stage == 0))
+        )
+        with self._begin() as connection:
+            return set(connection.scalars(query))
+
     # Uploads
 
     def put_upload(self, row: UploadRow) -> None:

@@ -1,6 +1,8 @@
 """Keeps the store from filling: old jobs go, and old and least recently used results.
 
-Running jobs and their results stay, and those of jobs that asked to keep theirs.
+Running jobs and their results stay, and those of jobs that asked to keep theirs. Of the others, inputs and
+intermediates go by their time-to-live; what a job delivers lasts as long as the job, unless the store is full of
+nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from outboard.v1 import job_service_pb2
 from services.orchestrator.database import JobDatabase
 from services.orchestrator.progress import ENDED
 from services.orchestrator.removal import Remover
+from services.orchestrator.results import prefix_of
 from services.orchestrator.threads import in_thread
 from services.orchestrator.uploads import Uploads
 
@@ -56,7 +59,10 @@ class Housekeeper:
         idle_seconds = self._settings.intermediate_days * _DAY_SECONDS
         self._uploads.forget(time.time() - idle_seconds)
         removed = self._store.evict(
-            idle_seconds=idle_seconds, max_bytes=self._settings.maximum_bytes, protected=self._protected()
+            idle_seconds=idle_seconds,
+            max_bytes=self._settings.maximum_bytes,
+            protected=self._protected(),
+            last=self._delivered(),
         )
         if removed:
             _log.info("evicted", extra={"objects": len(removed)})
@@ -76,11 +82,15 @@ class Housekeeper:
     def make_room(self) -> None:
         """Halves what may be evicted, for a job that found the disk full. Blocks."""
         total = sum(info.size for info in self._store.list(""))
-        self._store.evict(max_bytes=int(total * _ROOM_SHARE), protected=self._protected())
+        self._store.evict(max_bytes=int(total * _ROOM_SHARE), protected=self._protected(), last=self._delivered())
 
     def _protected(self) -> set[str]:
         running = {row.id for row in self._database.unfinished(ENDED)}
         return self._database.uses_of(running | self._keepers())
+
+    def _delivered(self) -> set[str]:
+        """Results with what jobs deliver, whole: an object is found through its result's manifest."""
+        return {prefix_of(key) for key in self._database.delivered()}
 
     def _keepers(self) -> set[str]:
         """Jobs that asked to keep their intermediates."""

@@ -73,6 +73,11 @@ def result_prefix(
     return f"{tenant}/results/{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+def prefix_of(key: str) -> str:
+    """The result, or whatever else has a prefix of its own, to which an object belongs."""
+    return "/".join(key.split("/")[:3])
+
+
 def plain(message: Message) -> dict[str, Any]:
     """A message as JSON-ready fields, the same for equal messages whatever order their maps were filled in."""
     return json_format.MessageToDict(message, preserving_proto_field_name=True)

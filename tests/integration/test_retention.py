@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,59 @@ async def test_old_job_goes_with_everything_of_it(mesh: Bench) -> None:
     assert 0 < len(left) < len(before)
     for artifact in young.artifacts:
         await mesh.client.read(artifact)
+
+
+def _idle(mesh: Bench, days: float) -> None:
+    """Lets every object have been stored and used last that long ago."""
+    moment = time.time() - days * 86400.0
+    for path in (mesh.folder / "objects").rglob("*"):
+        if path.is_file():
+            os.utime(path, (moment, moment))
+
+
+@pytest.mark.parametrize(
+    ("stages", "lasting"),
+    [
+        ([], {"master.wav", "preview_ab.mp3", "report.json", "report.html"}),
+        ([1], {"report.json", "stems/bass.wav", "stems/drums.wav", "stems/other.wav", "stems/vocals.wav"}),
+        ([3], {"report.json", "mix.wav"}),
+    ],
+)
+async def test_what_a_job_delivers_outlives_the_time_to_live(mesh: Bench, stages: list[int], lasting: set[str]) -> None:
+    """Intermediates go by their time-to-live; what the last stage made, preview and report last as long as the job."""
+    job = await mesh.client.wait((await mesh.job(9, stages=stages)).name)
+    assert job.state == Job.STATE_SUCCEEDED
+    _idle(mesh, days=8.0)
+    await _sweep(mesh, intermediate_days=7.0)
+    readable = set()
+    for artifact in job.artifacts:
+        with suppress(NotFound):
+            await mesh.client.read(artifact)
+            readable.add(artifact.name.partition("/artifacts/")[2])
+    assert readable == lasting
+    keys = {info.key for info in FolderStore(mesh.folder).list("")}
+    assert not any("/inputs/" in key for key in keys), keys
+    _age(mesh, job, days=31.0)
+    await _sweep(mesh)
+    assert not list(FolderStore(mesh.folder).list(""))
+
+
+async def test_deliveries_go_last_when_the_store_is_full(mesh: Bench) -> None:
+    """Above the size cap a master goes after all intermediates, however recently those were used, but it goes."""
+    job = await mesh.client.wait((await mesh.job(10)).name)
+    master = next(artifact for artifact in job.artifacts if artifact.name.endswith("/master.wav"))
+    stems = [artifact for artifact in job.artifacts if "/stems/" in artifact.name]
+    _idle(mesh, days=1.0)
+    for stem in stems:
+        await mesh.client.read(stem)
+    await _sweep(mesh, maximum_bytes=2 * master.size_bytes)
+    await mesh.client.read(master)
+    for stem in stems:
+        with pytest.raises(NotFound):
+            await mesh.client.read(stem)
+    await _sweep(mesh, maximum_bytes=1)
+    with pytest.raises(NotFound):
+        await mesh.client.read(master)
 
 
 async def test_shared_results_stay(mesh: Bench) -> None:

@@ -237,6 +237,17 @@ def test_eviction_by_time(store: FolderStore) -> None:
     assert store.evict(idle_seconds=500) == ["t/old"]
 
 
+def test_eviction_of_what_goes_last(store: FolderStore) -> None:
+    """What is to go last outlives its time-to-live, and goes for its size only after everything else."""
+    then = time.time() - 1000
+    for index, key in enumerate(("t/a/x", "t/b/x", "t/c/x")):
+        storage.put(store, key, b"x" * 100)
+        os.utime(store._objects / key, (then + index, then + index))
+    assert store.evict(idle_seconds=500, last={"t/a", "t/b"}) == ["t/c/x"]
+    storage.put(store, "t/d/x", b"x" * 100)
+    assert store.evict(max_bytes=100, last={"t/a", "t/b"}) == ["t/d/x", "t/a/x"]
+
+
 def test_reader_outlives_deletion(store: FolderStore) -> None:
     """An object that is being read stays readable to its end when it is deleted meanwhile."""
     data = os.urandom(2 * storage.CHUNK_BYTES)
