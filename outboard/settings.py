@@ -153,7 +153,7 @@ class TritonSettings(_EnvironmentSettings):
     """Windows that are on the server at once, of all jobs of this service."""
     waiting: int = Field(default=256, ge=0)
     """Windows that wait here for one of those places; one more is refused with RESOURCE_EXHAUSTED."""
-    deadline_seconds: float = Field(default=120.0, gt=0)
+    deadline_seconds: float = Field(default=300.0, gt=0)
     """Longest time of one window, with all waiting and all tries."""
     restart_seconds: float = Field(default=30.0, ge=0)
     """Time within which a server that cannot be reached has to be back."""
