@@ -10,7 +10,7 @@ LAST_TAG ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 TRITON_VERSION := 0.7.0
 STAGES := separator restorer mixer master
 
-.PHONY: help setup run test acceptance lint breaking protos bench triton clean
+.PHONY: help setup run test acceptance lint breaking protos bench models triton clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -43,18 +43,25 @@ help: ## list the targets
 
 triton: .triton/ready ## the real Triton server, in .triton
 
+# Neural engines and their tests; a run without weights needs none of it.
+.venv/models: .venv/torch requirements-models.lock
+	$(BIN)/uv pip install --quiet --no-deps -r requirements-models.lock
+	@touch $@
+
+models: .venv/models ## what the neural engines need; then: .venv/bin/outboard models pull htdemucs_ft
+
 setup: .venv/ready ## make the environment in .venv
 
 run: .venv/ready ## master a song: make run [SONG=path] [OUT=folder]
 	$(BIN)/outboard master $(if $(SONG),"$(SONG)",--demo) -o "$(OUT)"
 
-test: .venv/torch .triton/ready ## all tests, under 20 minutes on 2 cores
+test: .venv/models .triton/ready ## all tests, under 20 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
 
-acceptance: .venv/torch ## the full matrices on whole songs
+acceptance: .venv/models ## the full matrices on whole songs
 	$(BIN)/python -m pytest -m acceptance
 
-lint: .venv/torch build/googleapis build/buf ## ruff, import-linter, mypy, buf
+lint: .venv/models build/googleapis build/buf ## ruff, import-linter, mypy, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -83,7 +90,7 @@ build/googleapis: .venv/ready
 build/buf:
 	npm install --silent --no-audit --no-fund --prefix build/buf @bufbuild/buf@$(BUF_VERSION)
 
-bench: .venv/torch .triton/ready ## every benchmark, quick
+bench: .venv/models .triton/ready ## every benchmark, quick
 	for name in benchmarks/*.py; do [ "$$name" = benchmarks/__init__.py ] || $(BIN)/python -m $$(echo $${name%.py} | tr / .) --quick; done
 
 clean: ## remove what was built

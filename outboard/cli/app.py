@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from outboard import errors, telemetry
-from outboard.cli import jobs, local_commands, mastering, pipeline
+from outboard.cli import jobs, local_commands, mastering, models, pipeline
 from outboard.cli.output import exit_code, print_error
 from outboard.rpc import tracing
 
@@ -31,7 +31,7 @@ app.command("mix")(pipeline.mix)
 app.command("analyze")(local_commands.analyze)
 app.command("serve")(local_commands.serve)
 app.add_typer(jobs.app, name="jobs")
-app.add_typer(local_commands.models, name="models")
+app.add_typer(models.app, name="models")
 app.add_typer(local_commands.presets, name="presets")
 
 

@@ -1,10 +1,9 @@
-"""Commands that need no job: analyze, serve, models, presets."""
+"""Commands that need no job: analyze, serve, presets."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,6 @@ from outboard import presets as sound_profiles
 from outboard.cli import output
 from outboard.cli.pipeline import AsJson, Song, checked_server, existing
 from outboard.local import local_mesh
-from outboard.models import registry
 from outboard.rpc.convert import to_message
 from outboard.v1 import analysis_pb2
 
@@ -52,22 +50,6 @@ def serve(
         else:
             output.notices.print(f"serving on {mesh.address}; Ctrl-C stops", highlight=False)
         stop.wait()
-
-
-models = typer.Typer(help="Neural models.", no_args_is_help=True)
-
-
-@models.command("list")
-def list_models(as_json: AsJson = False) -> None:
-    """Shows each model, its licence, and whether its weights are here."""
-    rows = registry.inventory()
-    if as_json:
-        output.print_json({"models": [asdict(row) for row in rows]})
-        return
-    table = Table("model", "stage", "files", "licence", "weights")
-    for row in rows:
-        table.add_row(row.name, row.stage, str(row.file_count), row.licence, row.state)
-    output.console.print(table)
 
 
 presets = typer.Typer(help="Sound profiles.", no_args_is_help=True)

@@ -1,85 +1,150 @@
-"""The models that Outboard knows by name, and what of them lies in the folder that ``OUTBOARD_MODELS`` names.
+"""The models that Outboard knows by name: where their weights are published, under which licence, and what they need.
 
-A published weights file of the Demucs family carries the first eight hexadecimal digits of its SHA-256 in its name
-(``955717e8-8726e21a.th``: signature and digest), which is what a file is checked against here.
+Nothing here is peculiar to one network: a model is a stage, a licence and files. Each file has the name under which it
+lies in the model's folder, the address where it is published, and what is known beforehand of its digest: files of the
+Demucs family carry the first eight hexadecimal digits of their SHA-256 in their names (``955717e8-8726e21a.th``:
+signature and digest). What no name vouches for is pinned as it was at the first pull, which later pulls are held to.
 """
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from outboard.errors import NotFound
+
 
 class ModelSettings(BaseSettings):
-    """Where weights lie."""
+    """Where weights lie, and where they come from."""
 
     model_config = SettingsConfigDict(env_prefix="OUTBOARD_", frozen=True)
 
     models: Path = Field(default=Path.home() / ".local" / "share" / "outboard" / "models")
     """Folder with one folder per model."""
+    models_mirror: str = ""
+    """Address of a folder that holds the published files under their published names, instead of the publishers'."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of a model.
+
+    Attributes:
+        name: relative to the model's folder.
+        url: of what is published: the file itself, the checkpoint that it is made of, or an archive that holds it.
+        digits: first hexadecimal digits of the published file's SHA-256; empty where nobody says.
+        member: the file's name inside the published archive; empty where there is none.
+        size_bytes: about how much is fetched.
+    """
+
+    name: str
+    url: str
+    digits: str = ""
+    member: str = ""
+    size_bytes: int = 0
+
+    @property
+    def published_name(self) -> str:
+        """Last part of the address."""
+        return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A published model: the stage it serves, its licence, and its files (signature, or plain name)."""
+    """A published model.
+
+    Attributes:
+        name: on the command line and in requests.
+        stage: that it serves.
+        licence: of weights and code.
+        needs: what it takes to run it, for a person.
+        packages: that must be importable to run it.
+        files: of its folder.
+    """
 
     name: str
     stage: str
     licence: str
-    files: tuple[str, ...]
+    needs: str
+    packages: tuple[str, ...]
+    files: tuple[WeightsFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much is fetched; files of one archive are fetched once."""
+        return sum({file.url: file.size_bytes for file in self.files}.values())
 
 
-MODELS = (
-    Model("htdemucs", "separate", "MIT", ("955717e8",)),
-    Model("htdemucs_ft", "separate", "MIT", ("f7e0c4bc", "d12395a8", "92cfc3b6", "04573f0d")),
-    Model("htdemucs_6s", "separate", "MIT", ("5c90dfd2",)),
-    Model("deepfilternet3", "restore", "MIT or Apache-2.0", ("config.ini", "checkpoints/model_120.ckpt.best")),
-    Model("audiosr", "restore", "MIT", ("pytorch_model.bin",)),
-)
-"""Sources: facebookresearch/demucs (remote/files.txt), Rikorose/DeepFilterNet, haoheliu/audiosr_basic."""
+_DEMUCS = "https://dl.fbaipublicfiles.com/demucs/hybrid_transformer/"
+_DEMUCS_PACKAGES = ("torch", "demucs", "safetensors", "openvino", "onnx", "onnxscript")
+_DEEP_FILTER = "https://github.com/Rikorose/DeepFilterNet/raw/main/models/DeepFilterNet3.zip"
+_HUB = "https://huggingface.co/"
 
 
-@dataclass(frozen=True)
-class Presence:
-    """What is here of one model: ``state`` is "absent", "incomplete", "present" or "damaged"."""
-
-    name: str
-    stage: str
-    licence: str
-    file_count: int
-    state: str
+def _demucs(published_name: str, size_bytes: int) -> WeightsFile:
+    signature, _, digits = published_name.removesuffix(".th").partition("-")
+    return WeightsFile(f"{signature}.safetensors", _DEMUCS + published_name, digits, size_bytes=size_bytes)
 
 
-def _find(folder: Path, file: str) -> Path | None:
-    """The file itself, or a Demucs file by its signature."""
-    if (folder / file).is_file():
-        return folder / file
-    return next(iter(sorted(folder.glob(f"{file}-????????.th"))), None) if folder.is_dir() else None
+_ALL = (
+    Model(
+        "htdemucs", "separate", "MIT", "the models install, 2 GB of memory; a GPU helps", _DEMUCS_PACKAGES,
+        (_demucs("955717e8-8726e21a.th", 84_000_000),),
+    ),
+    Model(
+        "htdemucs_ft", "separate", "MIT", "the models install, 4 GB of memory; a GPU helps", _DEMUCS_PACKAGES,
+        (
+            _demucs("f7e0c4bc-ba3fe64a.th", 84_000_000), _demucs("d12395a8-e57c48e6.th", 84_000_000),
+            _demucs("92cfc3b6-ef3bcb9c.th", 84_000_000), _demucs("04573f0d-f3cf25b2.th", 84_000_000),
+        ),
+    ),
+    Model(
+        "htdemucs_6s", "separate", "MIT", "the models install, 2 GB of memory; a GPU helps", _DEMUCS_PACKAGES,
+        (_demucs("5c90dfd2-34c22ccb.th", 55_000_000),),
+    ),
+    Model(
+        "deepfilternet3", "restore", "MIT or Apache-2.0", "the models install, 1 GB of memory", ("torch", "df"),
+        tuple(
+            WeightsFile(name, _DEEP_FILTER, member=f"DeepFilterNet3/{name}", size_bytes=8_000_000)
+            for name in ("config.ini", "checkpoints/model_120.ckpt.best")
+        ),
+    ),
+    Model(
+        "audiosr", "restore", "MIT", "the models install and a GPU with 8 GB", ("torch", "audiosr"),
+        (
+            WeightsFile(
+                "pytorch_model.bin", _HUB + "haoheliu/audiosr_basic/resolve/main/pytorch_model.bin",
+                size_bytes=6_200_000_000,
+            ),
+        ),
+    ),
+)  # fmt: skip
+MODELS: Mapping[str, Model] = {model.name: model for model in _ALL}
+"""Sources: facebookresearch/demucs (remote/files.txt), Rikorose/DeepFilterNet, haoheliu/audiosr_basic. Sizes are
+rough."""
 
 
-def _intact(path: Path) -> bool:
-    """Whether the digest in a published name is the file's; names without one say nothing."""
-    _, dash, digits = path.stem.partition("-")
-    if not dash or path.suffix != ".th":
-        return True
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest().startswith(digits)
+def find(name: str) -> Model:
+    """A model by its name.
+
+    Raises:
+        NotFound: the names there are stand in the text.
+    """
+    if name not in MODELS:
+        raise NotFound(f"there is no model {name!r}: there are {', '.join(MODELS)}", field="name")
+    return MODELS[name]
 
 
-def _state(model: Model, folder: Path) -> str:
-    found = [path for file in model.files if (path := _find(folder, file))]
-    if not found:
-        return "absent"
-    if len(found) < len(model.files):
-        return "incomplete"
-    return "present" if all(map(_intact, found)) else "damaged"
+def missing_packages(model: Model) -> tuple[str, ...]:
+    """What must be installed before the model can run here."""
+    return tuple(name for name in model.packages if importlib.util.find_spec(name) is None)
 
 
-def inventory(directory: Path | None = None) -> list[Presence]:
-    """Every model and what of it lies in the folder (``OUTBOARD_MODELS`` unless given)."""
-    root = directory or ModelSettings().models
-    return [Presence(m.name, m.stage, m.licence, len(m.files), _state(m, root / m.name)) for m in MODELS]
+def install_hint(missing: tuple[str, ...]) -> str:
+    """One sentence that says how to get missing packages."""
+    return f"{', '.join(missing)} not installed here: `make models`, or `pip install 'outboard[models]'`"

@@ -3,9 +3,11 @@
 isort:skip_file
 The contract of Outboard: what every service shares about audio."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -219,6 +221,8 @@ class EngineInfo(_message.Message):
     AVAILABLE_FIELD_NUMBER: _builtins.int
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    UNAVAILABLE_ERROR_FIELD_NUMBER: _builtins.int
+    STEM_COUNTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name used in requests, for instance "spectral" or "htdemucs_ft"."""
     version: _builtins.int
@@ -237,6 +241,12 @@ class EngineInfo(_message.Message):
     """Why it is not available, with what to do about it."""
     description: _builtins.str
     """One sentence for a person."""
+    unavailable_error: _builtins.str
+    """Name of the ErrorReason that naming it now is refused with; empty where it is available."""
+    @_builtins.property
+    def stem_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of stems that it separates into; empty for engines of other stages."""
+
     def __init__(
         self,
         *,
@@ -249,10 +259,12 @@ class EngineInfo(_message.Message):
         available: _builtins.bool = ...,
         unavailable_reason: _builtins.str = ...,
         description: _builtins.str = ...,
+        unavailable_error: _builtins.str = ...,
+        stem_counts: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "backend", b"backend", "description", b"description", "device", b"device", "name", b"name", "precision", b"precision", "unavailable_reason", b"unavailable_reason", "version", b"version", "weights_digest", b"weights_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "backend", b"backend", "description", b"description", "device", b"device", "name", b"name", "precision", b"precision", "stem_counts", b"stem_counts", "unavailable_error", b"unavailable_error", "unavailable_reason", b"unavailable_reason", "version", b"version", "weights_digest", b"weights_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from outboard.v1 import audio_pb2
 
 _FRESH_SECONDS = 2.0
 PASSTHROUGH = "passthrough"
+DEFAULT_STEM_COUNT = 4
 
 
 class HasEngines(Protocol):
@@ -44,8 +45,8 @@ class EngineCatalogue:
             self._asked = time.monotonic()
         return self._known
 
-    async def resolve(self, name: str, field: str) -> audio_pb2.EngineInfo:
-        """The engine of that name, or the preferred available one where the name is empty.
+    async def resolve(self, name: str, field: str, stem_count: int | None = None) -> audio_pb2.EngineInfo:
+        """The engine of that name, or the preferred available one (for so many stems) where the name is empty.
 
         Raises:
             InvalidInput: ENGINE_UNKNOWN.
@@ -53,7 +54,7 @@ class EngineCatalogue:
         """
         engines = await self.all()
         if not name:
-            return await self._preferred(engines)
+            return await self._preferred(engines, stem_count)
         found = next((engine for engine in engines if engine.name == name), None)
         if found is None:
             known = ", ".join(engine.name for engine in engines)
@@ -63,7 +64,7 @@ class EngineCatalogue:
         if not found.available:
             raise FailedPrecondition(
                 f"the engine {name!r} is not available: {found.unavailable_reason}",
-                reason="ENGINE_UNAVAILABLE",
+                reason=found.unavailable_error or "ENGINE_UNAVAILABLE",
                 field=field,
             )
         return found
@@ -72,8 +73,10 @@ class EngineCatalogue:
         """Every available engine that does something, in order."""
         return [engine for engine in await self.all() if engine.available and engine.name != PASSTHROUGH]
 
-    async def _preferred(self, engines: Sequence[audio_pb2.EngineInfo]) -> audio_pb2.EngineInfo:
-        for engine in engines:
-            if engine.available and engine.name != PASSTHROUGH:
-                return engine
+    async def _preferred(self, engines: Sequence[audio_pb2.EngineInfo], stem_count: int | None) -> audio_pb2.EngineInfo:
+        usable = [engine for engine in engines if engine.available and engine.name != PASSTHROUGH]
+        # Where none offers so many stems the stage itself says so.
+        fitting = [engine for engine in usable if stem_count is None or stem_count in engine.stem_counts]
+        for engine in (*fitting, *usable):
+            return engine
         raise Unavailable(f"the {self._stage} has no engine that is available now", retry_after_seconds=5.0)

@@ -15,6 +15,7 @@ from typing import Any
 from outboard.errors import FailedPrecondition, InvalidInput, NotFound, OutboardError
 from outboard.rpc.channel import outboard_errors
 from outboard.v1 import analysis_pb2, job_service_pb2, master_service_pb2, mixer_service_pb2
+from services.orchestrator.engines import DEFAULT_STEM_COUNT
 from services.orchestrator.field_paths import name_job_fields
 from services.orchestrator.peers import REFERENCE_ENGINES, Peers
 from services.orchestrator.progress import Stage
@@ -68,7 +69,9 @@ class Preflight:
         return None
 
     async def _separation(self, job: job_service_pb2.Job) -> None:
-        await self._peers.separator_engines.resolve(job.separation.engine, "job.separation.engine")
+        await self._peers.separator_engines.resolve(
+            job.separation.engine, "job.separation.engine", job.separation.stem_count or DEFAULT_STEM_COUNT
+        )
 
     async def _restoration(self, job: job_service_pb2.Job) -> None:
         for index, step in enumerate(job.restoration.steps):

@@ -25,6 +25,7 @@ from outboard.v1 import (
 )
 from services.orchestrator import ingest
 from services.orchestrator.audio_refs import SEPARATED_ROLES, AudioRef, audio_ref
+from services.orchestrator.engines import DEFAULT_STEM_COUNT
 from services.orchestrator.exchange import FROM_STAGE, AudioSink, audio_chunks, call_stage
 from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.peers import Peers
@@ -102,7 +103,9 @@ class Steps:
         config = separator_service_pb2.SeparateConfig(
             format=audio.format(), settings=job.specification.separation, facts=await self._facts(song)
         )
-        engine = await self._peers.separator_engines.resolve(config.settings.engine, "job.separation.engine")
+        engine = await self._peers.separator_engines.resolve(
+            config.settings.engine, "job.separation.engine", config.settings.stem_count or DEFAULT_STEM_COUNT
+        )
         config.settings.engine = engine.name
         prefix = result_prefix(tenant, "separate", [engine], plain(config), [audio.sha256])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -74,6 +74,8 @@ class EngineInfo:
     description: str = ""
     weights_digest: str = ""
     precision: str = ""
+    unavailable_error: str = ""
+    stem_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ class SeparationReport:
         frames: of every stem.
         residual_db: the engine's residual relative to the song before folding; unset for silence or where it sums
             exactly.
-        confidence: 0 to 1, the mean share of the leading stem's mask over the song's energy, rescaled so that equal
-            shares give 0; unset where the engine cannot say.
+        confidence: 0 to 1. Of masks: the mean share of the leading one over the song's energy, rescaled so that equal
+            shares give 0. Of models: 1 less the amplitude of what their stems lack of the song, relative to it. Unset
+            where nothing is known.
         stem_levels_db: power of each stem relative to the song's; stems that are silent are left out.
         warnings: what a person should know.
     """
@@ -111,12 +114,16 @@ class SeparationReport:
 
 
 class Separation(Protocol):
-    """One song on its way through an engine."""
+    """One song on its way through an engine. ``info`` is what runs: the engine, as this song's settings have it."""
 
-    def stream(self, blocks: Iterable[Audio]) -> Iterator[dict[str, Audio]]:
+    @property
+    def info(self) -> EngineInfo: ...
+
+    def stream(self, blocks: Iterable[Audio]) -> Generator[dict[str, Audio], None, None]:
         """Stems in lockstep: every yielded dict has all stems, equally long; in all as many frames as the song.
 
-        The general stem (other, instrumental) may be left out: it is then what the others leave of the song.
+        The general stem (other, instrumental) may be left out: it is then what the others leave of the song. Dicts of
+        no frames may come while the engine waits for something, so that its caller can look whether to go on.
         """
         ...
 
@@ -126,13 +133,10 @@ class Separation(Protocol):
 
 
 class Engine(Protocol):
-    """One way of separating. ``stem_counts`` says which numbers of stems it offers."""
+    """One way of separating."""
 
     @property
     def info(self) -> EngineInfo: ...
-
-    @property
-    def stem_counts(self) -> tuple[int, ...]: ...
 
     def open(self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts) -> Separation:
         """Starts a song."""
@@ -145,19 +149,23 @@ class PassThrough:
     """
 
     info = EngineInfo(
-        "passthrough", 1, description="Separates nothing: the whole song becomes other (or instrumental)."
+        "passthrough",
+        1,
+        description="Separates nothing: the whole song becomes other (or instrumental).",
+        stem_counts=(2, 4),
     )
-    stem_counts = (2, 4)
 
     def open(self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts) -> Separation:
         return _PassThroughSeparation(STEMS_BY_COUNT[settings.stem_count or 4])
 
 
 class _PassThroughSeparation:
+    info = PassThrough.info
+
     def __init__(self, stems: tuple[str, ...]) -> None:
         self._stems = stems
 
-    def stream(self, blocks: Iterable[Audio]) -> Iterator[dict[str, Audio]]:
+    def stream(self, blocks: Iterable[Audio]) -> Generator[dict[str, Audio], None, None]:
         for block in blocks:
             stems = {name: np.zeros_like(block) for name in self._stems}
             stems[general_stem(self._stems)] = block.copy()

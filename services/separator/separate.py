@@ -7,12 +7,13 @@ lack of the song into ``other`` (or ``instrumental``), and keep the figures of t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio.overlap_add import fixed_blocks
-from outboard.errors import InvalidInput, NotFound
+from outboard.errors import FailedPrecondition, InvalidInput
 from services.separator.engines import (
     STEMS_BY_COUNT,
     Audio,
@@ -35,7 +36,7 @@ SHORT_SECONDS = 2.0
 CLIPPED_RUN = 3
 LOW_CONFIDENCE = 0.25
 
-# The preferred first.
+# Those that need nothing, the preferred first.
 ENGINES: Mapping[str, Engine] = {engine.info.name: engine for engine in (SpectralEngine(), PassThrough())}
 
 
@@ -48,25 +49,32 @@ def choose_engine(settings: SeparationSettings, engines: Mapping[str, Engine] = 
     """The engine that settings name, or the first available that offers the number of stems.
 
     Raises:
-        NotFound: no such engine.
-        InvalidInput: the engine does not offer that many stems, or a setting is out of range.
+        InvalidInput: ENGINE_UNKNOWN, the engine does not offer that many stems, or a setting is out of range.
+        FailedPrecondition: the engine cannot run here; MODEL_WEIGHTS_MISSING and its kin where that is why.
     """
     _check(settings)
     count = settings.stem_count or 4
     if not settings.engine:
         for engine in engines.values():
-            if engine.info.available and count in engine.stem_counts:
+            if engine.info.available and count in engine.info.stem_counts:
                 return engine
         raise InvalidInput(f"no engine here separates into {count} stems", field="settings.stem_count")
     if settings.engine not in engines:
-        raise NotFound(
-            f"engine {settings.engine!r} is unknown; known are {', '.join(engines)}", field="settings.engine"
+        raise InvalidInput(
+            f"engine {settings.engine!r} is unknown; known are {', '.join(engines)}",
+            reason="ENGINE_UNKNOWN",
+            field="settings.engine",
         )
     engine = engines[settings.engine]
-    if count not in engine.stem_counts:
-        offered = ", ".join(map(str, engine.stem_counts))
+    if count not in engine.info.stem_counts:
+        offered = ", ".join(map(str, engine.info.stem_counts))
         raise InvalidInput(
             f"engine {settings.engine!r} separates into {offered} stems, not {count}", field="settings.stem_count"
+        )
+    if not engine.info.available:
+        raise FailedPrecondition(
+            f"the engine {settings.engine!r} is not available: {engine.info.unavailable_reason}",
+            reason=engine.info.unavailable_error or "ENGINE_UNAVAILABLE",
         )
     return engine
 
@@ -102,22 +110,23 @@ def separate(
         The report.
 
     Raises:
-        InvalidInput, NotFound: as in :func:`choose_engine`.
+        InvalidInput: as in :func:`choose_engine`.
     """
     engine = choose_engine(settings, engines)
     stems = STEMS_BY_COUNT[settings.stem_count or 4]
     song = _Song(blocks, progress or (lambda fraction: None), frames)
     figures = _Figures(stems)
-    if song.channels:
-        separation = engine.open(sample_rate_hertz, song.channels, settings, facts or SongFacts())
-        for parts in separation.stream(iter(song)):
+    if not song.channels:
+        song.finish()
+        return figures.report(engine.info, sample_rate_hertz, None)
+    separation = engine.open(sample_rate_hertz, song.channels, settings, facts or SongFacts())
+    with closing(separation.stream(iter(song))) as stream:
+        for parts in stream:
             mixture = song.take(next(iter(parts.values())).shape[1])
-            yield figures.add(mixture, parts, _folded(parts, mixture, stems, settings.residual))
-        confidence = separation.confidence()
-    else:
-        confidence = None
+            if mixture.shape[1]:
+                yield figures.add(mixture, parts, _folded(parts, mixture, stems, settings.residual))
     song.finish()
-    return figures.report(engine.info, sample_rate_hertz, confidence)
+    return figures.report(separation.info, sample_rate_hertz, separation.confidence())
 
 
 def _check(settings: SeparationSettings) -> None:
@@ -169,7 +178,7 @@ class _Song:
 
     def take(self, frames: int) -> Audio:
         """The next ``frames`` frames of the song, as the stems come out."""
-        pieces: list[Audio] = []
+        pieces: list[Audio] = [np.zeros((self.channels, 0), np.float32)]
         needed = frames
         while needed:
             head = self._waiting[0]
@@ -221,6 +230,9 @@ class _Figures:
             if energy > 0.0 and self._song_energy > 0.0
         }
         residual = self._residual_energy / self._song_energy if self._song_energy > 0.0 else 0.0
+        if confidence is None and residual > 0.0:
+            # An engine that knows nothing of its own doubts: stems that are right sum to the song.
+            confidence = max(0.0, 1.0 - float(np.sqrt(residual)))
         return SeparationReport(
             engine=engine,
             stems=self._stems,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+import asyncio
+from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -16,7 +17,7 @@ from outboard.rpc.streaming import Audio, ChunkWriter, checked_format
 from outboard.settings import Settings
 from outboard.v1 import audio_pb2, separator_service_pb2, separator_service_pb2_grpc
 from services.separator import separate
-from services.separator.engines import SeparationReport, SeparationSettings, SongFacts
+from services.separator.engines import Engine, SeparationReport, SeparationSettings, SongFacts
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[separator_service_pb2.SeparateRequest, separator_service_pb2.SeparateResponse]
@@ -25,7 +26,8 @@ Call = StageCall[separator_service_pb2.SeparateRequest, separator_service_pb2.Se
 class SeparatorServicer(separator_service_pb2_grpc.SeparatorServiceServicer):
     """``outboard.v1.SeparatorService``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, engines: Mapping[str, Engine] = separate.ENGINES) -> None:
+        self._engines = engines
         self._limits = settings.limits
         self._bridge = Bridge("separator", settings.limits)
 
@@ -39,7 +41,9 @@ class SeparatorServicer(separator_service_pb2_grpc.SeparatorServiceServicer):
         self, request: separator_service_pb2.SeparatorServiceListEnginesRequest, context: Context
     ) -> separator_service_pb2.SeparatorServiceListEnginesResponse:
         """The engines of this server."""
-        engines = [to_message(engine, audio_pb2.EngineInfo) for engine in separate.list_engines()]
+        # In a thread: the first look at a model reads its weights.
+        known = await asyncio.to_thread(separate.list_engines, self._engines)
+        engines = [to_message(engine, audio_pb2.EngineInfo) for engine in known]
         return separator_service_pb2.SeparatorServiceListEnginesResponse(engines=engines)
 
     def _separate(self, call: Call) -> Generator[separator_service_pb2.SeparateResponse, None, None]:
@@ -50,12 +54,18 @@ class SeparatorServicer(separator_service_pb2_grpc.SeparatorServiceServicer):
         form = checked_format(config.format, field="config.format", maximum_seconds=longest)
         settings = from_message(config.settings, SeparationSettings, "config.settings.")
         facts = from_message(config.facts, SongFacts, "config.facts.") if config.HasField("facts") else None
-        separate.choose_engine(settings)
+        separate.choose_engine(settings, self._engines)
         # Whole blocks are waited for aside: a client that sends slowly, or nothing, keeps no other from computing.
         blocks = fixed_blocks(single_stream(requests, form, longest), separate.BLOCK_FRAMES)
         with call.turn() as turn:
             stems = separate.separate(
-                turn.awaited(blocks), form.sample_rate_hertz, settings, facts, call.progress, frames=form.frames
+                turn.awaited(blocks),
+                form.sample_rate_hertz,
+                settings,
+                facts,
+                call.progress,
+                frames=form.frames,
+                engines=self._engines,
             )
             with closing(stems):
                 report = yield from _chunks(stems, form.channels)

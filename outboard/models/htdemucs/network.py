@@ -126,9 +126,8 @@ def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x.mean(dim=axes, keepdim=True), x.std(dim=axes, keepdim=True)
 
 
-def _keep_sources(layer: torch.nn.Module, indices: Sequence[int], sources: int) -> None:
+def _keep_sources(layer: Any, indices: Sequence[int], sources: int) -> None:
     """Cuts a last layer's output channels, which are grouped by source, down to some sources."""
-    assert isinstance(layer, torch.nn.ConvTranspose1d | torch.nn.ConvTranspose2d)
     width = layer.out_channels // sources
     rows = [index * width + i for index in indices for i in range(width)]
     layer.weight = torch.nn.Parameter(layer.weight[:, rows].detach().clone(), requires_grad=False)
@@ -141,12 +140,15 @@ def seeded(sources: Sequence[str], seed: int = 0, architecture: Mapping[str, Any
     """A network with random weights: the same for the same seed, without a trace in torch's own generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return HTDemucs(list(sources), **architecture).eval()
+        network: HTDemucs = HTDemucs(list(sources), **architecture)
+    network.eval()
+    return network
 
 
 def save(network: HTDemucs, path: Path) -> None:
     """Writes a network as a safetensors file that :func:`load`, and upstream, read."""
-    arguments, keywords = network._init_args_kwargs
+    remembered: Any = network._init_args_kwargs
+    arguments, keywords = remembered
     metadata = {"klass": CLASS_NAME, "args": _to_json(arguments), "kwargs": _to_json(keywords)}
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path, metadata)
 
@@ -179,7 +181,8 @@ def load(path: Path, sources: Sequence[str]) -> HTDemucs:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise _other_model(path, f"its tensors do not fit the network: {str(error).splitlines()[1].strip()}") from error
-    return network.eval()
+    network.eval()
+    return network
 
 
 def _built(path: Path, klass: str, arguments: Any, keywords: Any, sources: tuple[str, ...]) -> HTDemucs:
@@ -200,7 +203,8 @@ def _built(path: Path, klass: str, arguments: Any, keywords: Any, sources: tuple
             raise _other_model(path, f"its {name} is {chosen[name]}, more than {largest}")
     if chosen.get("multi_freqs") or chosen.get("t_sparse_self_attn") or chosen.get("t_sparse_cross_attn"):
         raise _other_model(path, "it splits frequencies or attends sparsely, which no published network does")
-    return HTDemucs(**chosen)
+    network: HTDemucs = HTDemucs(**chosen)
+    return network
 
 
 def _other_model(path: Path, why: str) -> FailedPrecondition:

@@ -7,7 +7,7 @@ on whole batches, so the result does not depend on how the stream was cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -41,8 +41,8 @@ class SpectralEngine:
         "spectral",
         VERSION,
         description="Weights-free: spectral cues fused into soft masks. Fast, and far from a trained model.",
+        stem_counts=(2, 4),
     )
-    stem_counts = (2, 4)
 
     def open(self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts) -> Separation:
         return SpectralSeparation(sample_rate_hertz, channels, two_stems=settings.stem_count == 2)
@@ -50,6 +50,8 @@ class SpectralEngine:
 
 class SpectralSeparation:
     """One song on its way through the engine."""
+
+    info = SpectralEngine.info
 
     def __init__(self, sample_rate_hertz: int, channels: int, *, two_stems: bool) -> None:
         self._grid = Grid(sample_rate_hertz)
@@ -69,7 +71,7 @@ class SpectralSeparation:
         """The stems that are synthesised; what they leave of the song is the caller's residual."""
         return (VOCALS,) if self._two_stems else FOUR_STEMS[:-1]
 
-    def stream(self, blocks: Iterable[Audio]) -> Iterator[dict[str, Audio]]:
+    def stream(self, blocks: Iterable[Audio]) -> Generator[dict[str, Audio], None, None]:
         """As :meth:`services.separator.engines.Separation.stream`."""
         produced = 0
         for context, index in with_neighbours(self._looks(blocks), CONTEXT_BATCHES):

@@ -1,0 +1,66 @@
+"""The exported cores: made once, stored beside the weights, found by the weights' digest.
+
+    MODELS/htdemucs_ft/exports/04573f0d-vocals-1a2b3c4d5e6f7788-1.onnx
+
+A file is named after the network, the sources it keeps, the digest of its weights and the version of the export, so a
+change of any of them makes a new one and an old one is never taken for it. The export runs in a process of its own:
+torch, which only it needs, would otherwise stay in the memory of the service.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from outboard.errors import FailedPrecondition
+from outboard.models.htdemucs.variants import Variant, variants_of
+from outboard.models.registry import Model, find, install_hint
+from outboard.models.weights import WeightsFolder
+from outboard.models.weights_files import sha256
+
+_VERSION = 1
+_DIGITS = 16
+
+
+def exported_files(model: Model, root: Path | None = None) -> tuple[Path, ...]:
+    """The exports of all networks of a model.
+
+    Raises:
+        FailedPrecondition: as in :func:`exported_core`.
+    """
+    return tuple(exported_core(variant, root) for variant in variants_of(model.name))
+
+
+def exported_core(variant: Variant, root: Path | None = None) -> Path:
+    """The ONNX file of one network's core, made if it is not there yet (half a minute).
+
+    Raises:
+        FailedPrecondition: the weights are not usable (:meth:`outboard.models.weights.WeightsFolder.require`), or
+            ENGINE_UNAVAILABLE when torch or demucs are not installed.
+    """
+    folder = WeightsFolder(find(variant.model), root)
+    weights = folder.require(f"{variant.signature}.safetensors")
+    digits = sha256(weights)[:_DIGITS]
+    name = f"{variant.signature}-{'-'.join(variant.kept)}-{digits}-{_VERSION}.onnx"
+    path = folder.path / "exports" / name
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        _export_apart(weights, variant, path)
+    return path
+
+
+def _export_apart(weights: Path, variant: Variant, target: Path) -> None:
+    command = [sys.executable, "-m", "outboard.models.htdemucs.export", str(weights), variant.name, str(target)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode == 0:
+        return
+    last = (ended.stderr.strip().splitlines() or ["no word why"])[-1]
+    if "ModuleNotFoundError" in last:
+        raise FailedPrecondition(install_hint((last.rpartition(" ")[2].strip("'"),)), reason="ENGINE_UNAVAILABLE")
+    reason, mark, text = last.partition(": ")
+    known = mark and reason.startswith("MODEL_")
+    raise FailedPrecondition(
+        text if known else f"the export of {variant.name} failed: {last}",
+        reason=reason if known else "ENGINE_UNAVAILABLE",
+    )
