@@ -177,6 +177,7 @@ class MasterConfig(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     COVER_ART_FIELD_NUMBER: _builtins.int
     ANALYSIS_FIELD_NUMBER: _builtins.int
+    ALBUM_FIELD_NUMBER: _builtins.int
     cover_art: _builtins.bytes
     """Cover art (JPEG or PNG, at most 2 MiB) put into every deliverable that can hold it."""
     @_builtins.property
@@ -207,6 +208,10 @@ class MasterConfig(_message.Message):
     def analysis(self) -> _analysis_pb2.Analysis:
         """Measurements of the mix, where the caller has them; unset: measured here."""
 
+    @_builtins.property
+    def album(self) -> _containers.RepeatedCompositeFieldContainer[_analysis_pb2.Analysis]:
+        """Measurements of all songs of the album that the mix belongs to, the mix's among them: it is mastered as one with them."""
+
     def __init__(
         self,
         *,
@@ -218,10 +223,11 @@ class MasterConfig(_message.Message):
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         cover_art: _builtins.bytes = ...,
         analysis: _analysis_pb2.Analysis | None = ...,
+        album: _abc.Iterable[_analysis_pb2.Analysis] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "format", b"format", "plan", b"plan", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "cover_art", b"cover_art", "format", b"format", "plan", b"plan", "preset", b"preset", "references", b"references", "settings", b"settings", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "analysis", b"analysis", "cover_art", b"cover_art", "format", b"format", "plan", b"plan", "preset", b"preset", "references", b"references", "settings", b"settings", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1006,6 +1012,7 @@ class PlanMasterRequest(_message.Message):
     ANALYSIS_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     PRESET_FIELD_NUMBER: _builtins.int
+    ALBUM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def analysis(self) -> _analysis_pb2.Analysis:
         """Measurements of the mix."""
@@ -1018,16 +1025,21 @@ class PlanMasterRequest(_message.Message):
     def preset(self) -> _mixer_service_pb2.Preset:
         """Numbers of a sound profile."""
 
+    @_builtins.property
+    def album(self) -> _containers.RepeatedCompositeFieldContainer[_analysis_pb2.Analysis]:
+        """Measurements of all songs of the album that the mix belongs to, the mix's among them."""
+
     def __init__(
         self,
         *,
         analysis: _analysis_pb2.Analysis | None = ...,
         settings: Global___MasterSettings | None = ...,
         preset: _mixer_service_pb2.Preset | None = ...,
+        album: _abc.Iterable[_analysis_pb2.Analysis] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "analysis", b"analysis", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

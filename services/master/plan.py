@@ -84,7 +84,8 @@ def _target(analysis: Analysis, settings: MasterSettings, engine: str) -> tuple[
     if analysis.integrated_lufs is None:
         return None, "The mix is silent or shorter than 400 ms: it has no loudness, so none is aimed at."
     if settings.target_lufs is not None:
-        return settings.target_lufs, f"Loudness is brought to {settings.target_lufs:.1f} LUFS, as asked for."
+        asked = f"the profile {settings.profile} has it" if settings.profile else "asked for"
+        return settings.target_lufs, f"Loudness is brought to {settings.target_lufs:.1f} LUFS, as {asked}."
     target = INTENT_TARGET_LUFS[settings.intent]
     if target is None:
         return None, "Loudness follows the reference."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -14,20 +14,22 @@ import grpc
 from outboard.audio.analysis import Analysis, analyze
 from outboard.audio.files import Tags
 from outboard.audio.files.tags import cover_of
+from outboard.audio.reporting import part
 from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
 from outboard.presets import with_values
 from outboard.rpc.bridge import Bridge, StageCall
 from outboard.rpc.convert import from_message, to_message
 from outboard.rpc.scratch import scratch_folder
-from outboard.rpc.stage import RunClock, file_chunks, first_config, part, spool_streams
+from outboard.rpc.stage import RunClock, file_chunks, first_config, spool_streams
 from outboard.rpc.streaming import PIECE_BYTES, StreamFormat, checked_format
 from outboard.settings import Settings
-from outboard.v1 import audio_pb2, master_service_pb2, master_service_pb2_grpc, mixer_service_pb2
+from outboard.v1 import analysis_pb2, audio_pb2, master_service_pb2, master_service_pb2_grpc, mixer_service_pb2
+from services.master.album import plan_in_album
 from services.master.master import master
 from services.master.plan import plan
 from services.master.reference import Reference
-from services.master.report import ENGINE_VERSIONS
+from services.master.report import list_engines
 from services.master.settings import DeliverableSpec, MasterPlan, MasterSettings, check_plan, check_settings
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -62,17 +64,15 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
         analysis = from_message(request.analysis, Analysis, "analysis.")
         settings = _settings(request.settings, "settings.")
         profile = _profile(request.preset)
-        decided = await asyncio.to_thread(plan, analysis, settings, profile)
+        album = _analyses(request.album, "album")
+        decided = await asyncio.to_thread(_planned, analysis, album, settings, profile)
         return master_service_pb2.PlanMasterResponse(plan=to_message(decided, master_service_pb2.MasterPlan))
 
     async def ListEngines(  # noqa: N802 - the contract's name
         self, request: master_service_pb2.MasterServiceListEnginesRequest, context: Context
     ) -> master_service_pb2.MasterServiceListEnginesResponse:
         """The engines of this server."""
-        engines = [
-            audio_pb2.EngineInfo(name=name, version=version, backend="numpy", device="cpu", available=True)
-            for name, version in ENGINE_VERSIONS.items()
-        ]
+        engines = [to_message(engine, audio_pb2.EngineInfo) for engine in list_engines()]
         return master_service_pb2.MasterServiceListEnginesResponse(engines=engines)
 
     def _master(self, call: Call) -> Generator[master_service_pb2.MasterResponse, None, None]:
@@ -91,6 +91,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
             given = _with_default_files(given)
             check_plan(given, formats[""].sample_rate_hertz)
         known = from_message(config.analysis, Analysis, "config.analysis.") if config.HasField("analysis") else None
+        album = _analyses(config.album, "config.album")
         tags = _tags(config)
         with ExitStack() as stack:
             folder = stack.enter_context(scratch_folder(self._directory))
@@ -106,7 +107,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
                 result = master(
                     mix,
                     rate,
-                    given or plan(before, settings, profile),
+                    given or _planned(before, album, settings, profile),
                     directory=folder,
                     references=references,
                     before=before,
@@ -138,6 +139,16 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
                 form, field=f"{field}.format", maximum_seconds=self._longest_seconds
             )
         return formats
+
+
+def _planned(
+    analysis: Analysis, album: Sequence[Analysis], settings: MasterSettings, profile: Mapping[str, float]
+) -> MasterPlan:
+    return plan_in_album(analysis, album, settings, profile) if album else plan(analysis, settings, profile)
+
+
+def _analyses(messages: Iterable[analysis_pb2.Analysis], path: str) -> list[Analysis]:
+    return [from_message(message, Analysis, f"{path}[{index}].") for index, message in enumerate(messages)]
 
 
 def _settings(message: master_service_pb2.MasterSettings, path: str) -> MasterSettings:
