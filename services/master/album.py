@@ -71,8 +71,9 @@ def shared_analysis(album: Sequence[Analysis]) -> Analysis:
 
 def _as_long_as(shared: Analysis, song: Analysis) -> Analysis:
     """The shared measurements in the layout of a song."""
-    layout = {"frames": song.frames, "sample_rate_hertz": song.sample_rate_hertz, "channels": song.channels}
-    return dataclasses.replace(shared, **layout)
+    return dataclasses.replace(
+        shared, frames=song.frames, sample_rate_hertz=song.sample_rate_hertz, channels=song.channels
+    )
 
 
 def _mean(values: Sequence[Any]) -> Any:
