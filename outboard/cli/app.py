@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("master")(mastering.master)
+app.command("album")(mastering.album)
 app.command("separate")(pipeline.separate)
 app.command("mix")(pipeline.mix)
 app.command("analyze")(local_commands.analyze)

@@ -1,4 +1,4 @@
-"""The command that makes a master of a song."""
+"""The commands that make masters: of a song, and of an album."""
 
 from __future__ import annotations
 
@@ -119,6 +119,47 @@ def master(
     with connect(server) as client:
         job.song.CopyFrom(upload_song(client, source))
         job.references.extend(upload_song(client, file, "reference").upload for file in references)
+        run_job(client, job, folder, as_json=as_json)
+
+
+def album(
+    songs: Annotated[list[Path], typer.Argument(help="the songs, in order", show_default=False)],
+    folder: OutputFolder = Path("out"),
+    intent: Annotated[Intent, typer.Option(help="what the album is for")] = Intent.STREAMING,
+    intensity: Intensity = None,
+    preset: SoundProfile = sound_profiles.BASE_NAME,
+    platform: Platform = "",
+    target_lufs: Target = None,
+    ceiling_dbtp: Ceiling = None,
+    deliver: Deliver = None,
+    title: Annotated[str, typer.Option(help="the album's title, written into every file")] = "",
+    keep: Keep = False,
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Masters several songs as one: the loudest at the target, loudness and tone between them kept."""
+    if intent == Intent.REFERENCE:
+        raise errors.InvalidInput("an album follows no reference", field="intent", reason="OPTIONS_CONFLICT")
+    for song in songs:
+        existing(song, "songs")
+    spare_inputs(songs, folder, ("[0-9][0-9]-*.*", "report.*"))
+    job = job_with_preset(preset)
+    job.display_name = (title or "album")[:200]
+    job.keep_intermediates = keep
+    job.mastering.CopyFrom(
+        master_service_pb2.MasterSettings(
+            intent=master_service_pb2.MasterIntent.Value(f"MASTER_INTENT_{intent.name}"),
+            target_lufs=target_lufs,
+            ceiling_dbtp=ceiling_dbtp,
+            intensity=intensity,
+            profile=checked_platform(platform),
+            deliverables=delivered_files(deliver, None, None, None),
+        )
+    )
+    if title:
+        job.tags["album"] = title
+    with connect(server) as client:
+        job.album.songs.extend(upload_song(client, song, "songs") for song in songs)
         run_job(client, job, folder, as_json=as_json)
 
 

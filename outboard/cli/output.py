@@ -133,6 +133,17 @@ def print_before_after(before: analysis_pb2.Analysis, after: analysis_pb2.Analys
     console.print(table)
 
 
+def print_album(songs: Iterable[job_service_pb2.AlbumSongReport]) -> None:
+    """The table at the end of an album."""
+    table = Table("", "before", "after", "true peak")
+    for song in songs:
+        before, after = song.mastering.before, song.mastering.after
+        lufs = (_number(side, "integrated_lufs", 1, "LUFS") for side in (before, after))
+        table.add_row(song.title, *lufs, _number(after, "true_peak_dbtp", 2, "dBTP"))
+    if table.row_count:
+        console.print(table)
+
+
 def print_analysis(analysis: analysis_pb2.Analysis) -> None:
     """Every measurement, a row each; the thirds of an octave are for programs."""
     table = Table("measure", "value")

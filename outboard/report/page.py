@@ -80,7 +80,42 @@ def render(report: job_service_pb2.JobReport, comparison: Comparison, *, title: 
         _section("Section by section", _sections(comparison)),
         _section("Files", _files(mastering.deliverables)),
     ]
-    name = escape(title) or "Master"
+    return _document(escape(title) or "Master", parts)
+
+
+def render_album(songs: Sequence[job_service_pb2.AlbumSongReport], *, title: str) -> str:
+    """The page of an album: what came, what went out, and what lies between the songs on either side."""
+    name = escape(title) or "Album"
+    known = [song.mastering for song in songs if song.mastering.before.HasField("integrated_lufs")]
+    loudest = max((mastering.before.integrated_lufs for mastering in known), default=0.0)
+    final = max((_delivered_lufs(mastering) or -200.0 for mastering in known), default=0.0)
+    rows = []
+    for song in songs:
+        before, after = song.mastering.before, _delivered_lufs(song.mastering)
+        if not before.HasField("integrated_lufs") or after is None:
+            rows.append((song.title, "–", "–", "–", "–", "–"))
+            continue
+        peak = _number(song.mastering.after, "true_peak_dbtp", 2, "dBTP")
+        came, stays = before.integrated_lufs - loudest, after - final
+        levels = (f"{before.integrated_lufs:.1f} LUFS", f"{after:.1f} LUFS", peak)
+        rows.append((song.title, *levels, f"{came:+.1f} LU", f"{stays:+.1f} LU"))
+    head = ("song", "before", "after", "true peak", "below the loudest: before", "after")
+    parts = [f"<h1>{name}</h1>", _table(head, rows)]
+    for song in songs:
+        content = (
+            _items(song.mastering.decisions) + _checks(song.mastering.checks) + _files(song.mastering.deliverables)
+        )
+        parts.append(_section(escape(song.title), content))
+    return _document(name, parts)
+
+
+def _delivered_lufs(mastering: master_service_pb2.MasteringReport) -> float | None:
+    if not mastering.deliverables or not mastering.deliverables[0].HasField("integrated_lufs"):
+        return None
+    return mastering.deliverables[0].integrated_lufs
+
+
+def _document(name: str, parts: Iterable[str]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{name}</title>'

@@ -207,11 +207,13 @@ class Job(_message.Message):
 
     @_builtins.property
     def references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Uploaded songs that the reference intent follows."""
+        """Uploaded songs that the reference intent follows; another intent refuses them."""
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Tags written into the deliverables over those of the song."""
+        """Tags written into the deliverables over those of the song: title, artist, album, album_artist, composer, genre, date, track, disc,
+        comment, copyright, publisher, isrc, bpm, lyrics.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -497,6 +499,7 @@ class JobReport(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
     SECTIONS_FIELD_NUMBER: _builtins.int
+    ALBUM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def before(self) -> _analysis_pb2.Analysis:
         """The input as it came."""
@@ -537,6 +540,10 @@ class JobReport(_message.Message):
     def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___SectionComparison]:
         """The song in sections, before and after; of a job that masters."""
 
+    @_builtins.property
+    def album(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlbumSongReport]:
+        """Each song of an album, in order; what stands above is then unset."""
+
     def __init__(
         self,
         *,
@@ -550,14 +557,47 @@ class JobReport(_message.Message):
         warnings: _abc.Iterable[_audio_pb2.Warning] | None = ...,
         run: _audio_pb2.RunInfo | None = ...,
         sections: _abc.Iterable[Global___SectionComparison] | None = ...,
+        album: _abc.Iterable[Global___AlbumSongReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "mastering", b"mastering", "mix", b"mix", "run", b"run", "separation", b"separation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "comparisons", b"comparisons", "mastering", b"mastering", "mix", b"mix", "restorations", b"restorations", "run", b"run", "sections", b"sections", "separation", b"separation", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "album", b"album", "before", b"before", "comparisons", b"comparisons", "mastering", b"mastering", "mix", b"mix", "restorations", b"restorations", "run", b"run", "sections", b"sections", "separation", b"separation", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobReport: _TypeAlias = JobReport  # noqa: Y015
+
+@_typing.final
+class AlbumSongReport(_message.Message):
+    """A song of an album."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    MASTERING_FIELD_NUMBER: _builtins.int
+    file_name: _builtins.str
+    """Its file name in the request."""
+    title: _builtins.str
+    """What its files among the artifacts begin with, for instance "01-intro"."""
+    @_builtins.property
+    def mastering(self) -> _master_service_pb2.MasteringReport:
+        """The master's report on it."""
+
+    def __init__(
+        self,
+        *,
+        file_name: _builtins.str = ...,
+        title: _builtins.str = ...,
+        mastering: _master_service_pb2.MasteringReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mastering", b"mastering"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name", "mastering", b"mastering", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlbumSongReport: _TypeAlias = AlbumSongReport  # noqa: Y015
 
 @_typing.final
 class SectionComparison(_message.Message):
