@@ -13,7 +13,7 @@ import grpc
 
 from outboard.audio.analysis import Analysis, analyze
 from outboard.audio.files import Tags
-from outboard.audio.files.tags import cover_of
+from outboard.audio.files.tags import VORBIS_NAMES, cover_of
 from outboard.audio.reporting import part
 from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
@@ -37,6 +37,7 @@ Call = StageCall[master_service_pb2.MasterRequest, master_service_pb2.MasterResp
 
 _MOST_REFERENCES = 8
 _LARGEST_COVER_BYTES = 2 * 1024 * 1024
+_SHOWN_CHARACTERS = 40
 # Share of the work that is measuring the mix.
 _ANALYSIS_SHARE = 0.15
 
@@ -191,6 +192,9 @@ def _tags(config: master_service_pb2.MasterConfig) -> Tags:
             f"cover art of {len(config.cover_art)} bytes is too large: {_LARGEST_COVER_BYTES} are allowed",
             field="config.cover_art",
         )
+    if unknown := sorted(config.tags.keys() - VORBIS_NAMES.keys()):
+        message = f"there is no tag {unknown[0][:_SHOWN_CHARACTERS]!r}: there are {', '.join(VORBIS_NAMES)}"
+        raise InvalidInput(message, field="config.tags")
     cover = cover_of(config.cover_art) if config.cover_art else None
     if config.cover_art and cover is None:
         raise InvalidInput("cover art is neither JPEG nor PNG", field="config.cover_art")

@@ -6,8 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from google.protobuf.message import Message
+
+from outboard.audio.files.tags import VORBIS_NAMES
 from outboard.errors import InvalidInput, Violation
-from outboard.v1 import audio_pb2, job_service_pb2
+from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2
+from services.orchestrator.peers import REFERENCE_ENGINES
 from services.orchestrator.progress import Stage
 from services.orchestrator.setting_ranges import check_setting_ranges
 from services.orchestrator.steps import Source
@@ -19,12 +23,21 @@ SONG_STEM = "song"
 
 _ORDER = (Stage.STAGE_SEPARATE, Stage.STAGE_RESTORE, Stage.STAGE_MIX, Stage.STAGE_MASTER)
 _NAMES = {stage: Stage.Name(stage).removeprefix("STAGE_").lower() for stage in _ORDER}
+_STAGE_OF = (
+    ("separation", Stage.STAGE_SEPARATE),
+    ("restoration", Stage.STAGE_RESTORE),
+    ("mix", Stage.STAGE_MIX),
+    ("mastering", Stage.STAGE_MASTER),
+    ("references", Stage.STAGE_MASTER),
+    ("tags", Stage.STAGE_MASTER),
+)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{0,64}")
 # Names become file names on every system: no separators, no control characters, nothing that begins with a dot.
 _STEM = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|.][^\x00-\x1f\x7f/\\:*?\"<>|]{0,99}")
 _DELIVERABLE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _RESERVED = frozenset({"mix", "report", "preview_ab"})
 _MAXIMUM_TAG_CHARACTERS = 16384
+_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ def checked(request: job_service_pb2.CreateJobRequest) -> job_service_pb2.Job:
     """The job that a request asks for, without output fields and with its stages filled in.
 
     Raises:
-        InvalidInput: with one violation per wrong field.
+        InvalidInput: with one violation per wrong field; OPTIONS_CONFLICT where each is fine by itself.
     """
     job = job_service_pb2.Job()
     job.CopyFrom(request.job)
@@ -74,6 +87,8 @@ def checked(request: job_service_pb2.CreateJobRequest) -> job_service_pb2.Job:
     violations += check_setting_ranges(job, stages_of(job))
     if violations:
         raise InvalidInput(violations[0].description, violations=violations)
+    if conflicts := _check_conflicts(job):
+        raise InvalidInput(conflicts[0].description, reason="OPTIONS_CONFLICT", violations=conflicts)
     job.stages[:] = stages_of(job)
     return job
 
@@ -166,24 +181,39 @@ def _check_stages(job: job_service_pb2.Job) -> list[Violation]:
         return [Violation("job.stages", "stems are separated already: begin with restore or mix")]
     if job.WhichOneof("input") == "stems" and stages[0] == Stage.STAGE_MASTER:
         return [Violation("job.stages", "the master takes a song: mix the stems first")]
-    if stages[-1] == Stage.STAGE_RESTORE and job.mastering.deliverables:
-        return [Violation("job.mastering.deliverables", "nothing is delivered without the master stage")]
     return []
+
+
+def _check_conflicts(job: job_service_pb2.Job) -> list[Violation]:
+    """What would be accepted and then ignored."""
+    stages, violations = stages_of(job), []
+    for name, stage in _STAGE_OF:
+        block = getattr(job, name)
+        given = block.ByteSize() if isinstance(block, Message) else len(block)
+        if given and stage not in stages:
+            text = f"{name} is for the {_NAMES[stage]} stage, which the job does not go through"
+            violations.append(Violation(f"job.{name}", text))
+    follows = job.mastering.intent == master_service_pb2.MASTER_INTENT_REFERENCE
+    if job.references and not (violations or follows or job.mastering.engine in REFERENCE_ENGINES):
+        violations.append(Violation("job.references", "only the reference intent follows references"))
+    return violations
 
 
 def _check_outputs(job: job_service_pb2.Job) -> list[Violation]:
     violations = []
-    seen: set[str] = set()
     for index, deliverable in enumerate(job.mastering.deliverables):
         field = f"job.mastering.deliverables[{index}].name"
         if not _DELIVERABLE.fullmatch(deliverable.name) or deliverable.name in _RESERVED:
             violations.append(
                 Violation(field, "a deliverable's name is letters, digits, '-', '_' and '.', not reserved")
             )
-        seen.add(deliverable.name)
     if len(job.references) > MAXIMUM_REFERENCES:
         violations.append(Violation("job.references", f"at most {MAXIMUM_REFERENCES} references"))
     for key, value in job.tags.items():
-        if len(key) > 100 or len(value) > _MAXIMUM_TAG_CHARACTERS or "\0" in key + value:
-            violations.append(Violation("job.tags", "a tag's name or value is too long, or holds NUL"))
+        if key not in VORBIS_NAMES:
+            text = f"there is no tag {key[:_SHOWN_CHARACTERS]!r}: there are {', '.join(VORBIS_NAMES)}"
+            violations.append(Violation(f"job.tags[{key[:_SHOWN_CHARACTERS]}]", text))
+        elif len(value) > _MAXIMUM_TAG_CHARACTERS or "\0" in value:
+            text = f"a tag has at most {_MAXIMUM_TAG_CHARACTERS} characters, and no NUL"
+            violations.append(Violation(f"job.tags[{key}]", text))
     return violations

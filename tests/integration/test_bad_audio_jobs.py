@@ -331,8 +331,9 @@ def test_unsuitable_reference(mesh_client: Client, seconds: float) -> None:
 
 def test_missing_reference(mesh_client: Client) -> None:
     """A reference that was never uploaded is NOT_FOUND when the job is created, with its field."""
+    settings = master_service_pb2.MasterSettings(intent=master_service_pb2.MASTER_INTENT_REFERENCE)
     with pytest.raises(NotFound) as caught:
-        _run(mesh_client, _wav(_tone(1.0)), references=["uploads/none"])
+        _run(mesh_client, _wav(_tone(1.0)), mastering=settings, references=["uploads/none"])
     assert caught.value.violations[0].field == "job.references[0]"
 
 

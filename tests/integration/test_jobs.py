@@ -24,7 +24,7 @@ from outboard.errors import (
     Unavailable,
 )
 from outboard.storage import FolderStore
-from outboard.v1 import audio_pb2, master_service_pb2
+from outboard.v1 import audio_pb2, master_service_pb2, separator_service_pb2
 from outboard.v1 import job_service_pb2 as messages
 from tests.integration.orchestrator_bench import Bench, bench, noise_file
 
@@ -157,7 +157,9 @@ async def test_tenants_do_not_see_each_other(mesh: Bench) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_hostile_names_are_refused(mesh: Bench, name: str) -> None:
-    """`../`, absolute paths, NUL and the like in any name are INVALID_ARGUMENT, and reach no file."""
+    """`../`, absolute paths, NUL and the like in any name, of requests, references and tags too, are INVALID_ARGUMENT,
+    and reach no file."""
+    song = messages.SongInput(upload=(await mesh.upload(6)).name)
     calls = [
         lambda: mesh.client.get_job(name),
         lambda: mesh.client.cancel_job(name),
@@ -166,10 +168,17 @@ async def test_hostile_names_are_refused(mesh: Bench, name: str) -> None:
         lambda: mesh.client.get_upload(name),
         lambda: mesh.client.read(messages.Artifact(name=f"jobs/a/artifacts/{name}/../../x")),
         lambda: mesh.client.create_job(Job(song=messages.SongInput(upload=name or "."))),
+        lambda: mesh.client.create_job(Job(song=song, references=[name], mastering=FOLLOWING)),
+        lambda: mesh.client.create_job(Job(song=song, tags={name: "x"})),
     ]
+    if name:  # none at all is allowed
+        calls.append(lambda: mesh.client.create_job(Job(song=song), request_id=name))
+    before = {path for path in mesh.folder.rglob("*") if path.is_file()}
     for call in calls:
-        with pytest.raises(InvalidInput):
+        with pytest.raises(InvalidInput) as caught:
             await call()
+        assert str(mesh.folder) not in caught.value.message
+    assert {path for path in mesh.folder.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", "a\0", "", ".hidden", "a\\b", " a", "x" * 101, "..", "a\nb"])
@@ -252,6 +261,34 @@ async def test_jobs_that_cannot_be_done(mesh: Bench, job: Job) -> None:
         await mesh.client.create_job(job)
     assert caught.value.violations
     assert len([entry async for entry in mesh.client.list_jobs()]) == before
+
+
+MASTERING = master_service_pb2.MasterSettings(target_lufs=-14.0)
+FOLLOWING = master_service_pb2.MasterSettings(intent=master_service_pb2.MASTER_INTENT_REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("job", "field"),
+    [
+        (Job(references=["uploads/x"]), "job.references"),
+        (Job(references=["uploads/x"], mastering=MASTERING), "job.references"),
+        (Job(references=["uploads/x"], stages=[1]), "job.references"),
+        (Job(mastering=MASTERING, stages=[1]), "job.mastering"),
+        (Job(mastering=MASTERING, stages=[1, 2, 3]), "job.mastering"),
+        (Job(tags={"title": "x"}, stages=[1]), "job.tags"),
+        (Job(separation=separator_service_pb2.SeparationSettings(stem_count=2), stages=[4]), "job.separation"),
+    ],
+)
+async def test_options_that_would_be_ignored(mesh: Bench, job: Job, field: str) -> None:
+    """Settings of a stage that the job does not go through, and references that no intent follows, are refused with
+    OPTIONS_CONFLICT: nothing is accepted and then left out."""
+    upload = (await mesh.upload(7)).name
+    job.song.upload = upload
+    job.references[:] = [upload for _ in job.references]
+    with pytest.raises(InvalidInput) as caught:
+        await mesh.client.create_job(job)
+    assert caught.value.reason == "OPTIONS_CONFLICT"
+    assert [violation.field for violation in caught.value.violations] == [field]
 
 
 async def test_unreadable_input_fails_the_job(mesh: Bench) -> None:
