@@ -158,7 +158,8 @@ def _tensor(
     view = np.lib.stride_tricks.as_strided(
         storage[offset:], size, [step * storage.itemsize for step in stride], writeable=False
     )
-    return np.ascontiguousarray(view)
+    # Not ascontiguousarray, which gives a scalar an axis.
+    return view.copy(order="C")
 
 
 def _parameter(data: NDArray[Any], *_: Any) -> NDArray[Any]:
