@@ -80,6 +80,7 @@ class _BandGain:
 
     def __init__(self, band: DynamicsBand, levels: Array, rate: int) -> None:
         self._levels, self._step = levels, rate // STEPS_PER_SECOND
+        self._ramp = (np.arange(self._step, dtype=np.float32) / self._step)[None, :]
         self._mean_db = band.mean_db
         self._points = [point.level_db for point in band.points]
         self._gains = [point.gain_db for point in band.points]
@@ -102,10 +103,12 @@ class _BandGain:
         if not self._points:
             return np.ones(frames, np.float32)
         halo = len(_ROUNDING) // 2
-        first, last = frame // self._step - 1 - halo, (frame + frames) // self._step + 2 + halo
-        steps = np.arange(first, last)
-        held = np.clip(steps, 0, self._levels.shape[0] - 1)
+        offset = frame - self._step // 2  # counted from the centre of the first step
+        first, last = offset // self._step, (offset + frames) // self._step + 1
+        held = np.clip(np.arange(first - halo, last + halo + 1), 0, self._levels.shape[0] - 1)
         gains = np.convolve(self._curve(self._levels[held].astype(np.float64)), _ROUNDING, mode="valid")
-        factors = 10.0 ** ((gains - self._makeup_db) / 20.0)
-        centres = (steps[halo : len(steps) - halo] + 0.5) * self._step
-        return np.interp(np.arange(frame, frame + frames), centres, factors).astype(np.float32)
+        factors = (10.0 ** ((gains - self._makeup_db) / 20.0)).astype(np.float32)
+        # Straight lines from the centre of each step to that of the next.
+        lines = factors[:-1, None] + np.diff(factors)[:, None] * self._ramp
+        begin = offset - first * self._step
+        return np.asarray(lines.ravel()[begin : begin + frames])
