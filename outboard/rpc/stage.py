@@ -104,11 +104,6 @@ def rendered(
     return report
 
 
-def part(progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
-    """Progress of a step that is the part from ``begin`` to ``end`` of the whole."""
-    return lambda fraction: progress(begin + (end - begin) * fraction)
-
-
 def file_chunks(path: Path, deliverable: str, piece_bytes: int) -> Iterator[audio_pb2.FileChunk]:
     """The bytes of a rendered file."""
     offset = 0

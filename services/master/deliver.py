@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from outboard.audio.dither import TpdfDither
 from outboard.audio.files import FileSpec, Tags, decode, encode
 from outboard.audio.loudness import LoudnessMeter
+from outboard.audio.reporting import part
 from outboard.audio.resample import StreamResampler, resampled_frames
 from outboard.audio.spool import Spool, blocks
 from outboard.audio.true_peak import TruePeakMeter
@@ -100,16 +101,16 @@ def deliver(array: Array, sample_rate_hertz: int, target: Target, progress: Prog
 
 def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, progress: Progress) -> Delivered:
     spec, ceiling, rate = target.spec, target.ceiling_dbtp, target.spec.sample_rate_hertz
-    source = _at_rate(array, sample_rate_hertz, rate, target.spool_factory, _part(progress, 0.0, 0.2))
+    source = _at_rate(array, sample_rate_hertz, rate, target.spool_factory, part(progress, 0.0, 0.2))
     allowed = np.inf if ceiling is None else ceiling + tolerance_db(spec)
     rendition = Rendition(source, rate, 0.0 if ceiling is None else ceiling, target.spool_factory)
     most = _most_encodes(spec)
     for attempt in range(1, most + 1):
-        share = _part(progress, 1.0 - 0.8**attempt, 1.0 - 0.8 ** (attempt + 1))
-        rendered = _counted(rendition.blocks(_part(share, 0.0, 0.3)), source.shape[1], _part(share, 0.3, 0.5))
+        share = part(progress, 1.0 - 0.8**attempt, 1.0 - 0.8 ** (attempt + 1))
+        rendered = _counted(rendition.blocks(part(share, 0.0, 0.3)), source.shape[1], part(share, 0.3, 0.5))
         encode(path, _quantised(rendered, target, source.shape[0]), rate, _file_spec(spec), tags=target.tags)
-        decoded = _decoded(path, source.shape[1], target.spool_factory, _part(share, 0.5, 0.7))
-        peaks, lufs = _measured(decoded, rate, _part(share, 0.7, 1.0))
+        decoded = _decoded(path, source.shape[1], target.spool_factory, part(share, 0.5, 0.7))
+        peaks, lufs = _measured(decoded, rate, part(share, 0.7, 1.0))
         peak = peaks.true_peak_dbtp
         lost_lu = _lost_to_coding(target, lufs)
         over_db = -np.inf if peak is None else peak - (allowed - _WITHIN_DB)
@@ -218,8 +219,3 @@ def _most_encodes(spec: DeliverableSpec) -> int:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _part(progress: Progress, begin: float, end: float) -> Progress:
-    """Maps a step's own 0..1 to its part of the whole."""
-    return lambda fraction: progress(begin + (end - begin) * min(1.0, fraction))

@@ -19,6 +19,7 @@ from outboard.audio.limiter import LimiterSettings, render
 from outboard.audio.loudness import LoudnessMeter
 from outboard.audio.overlap_add import fixed_blocks
 from outboard.audio.peak_envelope import STEP_FRAMES, peak_envelope
+from outboard.audio.reporting import part
 from outboard.audio.spool import BLOCK_FRAMES, Spool, blocks
 from services.master.loudness_loop import Drive, EnergyMeter, LoudnessModel, find_drive
 from services.master.settings import ENGINE_PASSTHROUGH, MasterPlan
@@ -64,16 +65,16 @@ def level(array: Array, rate: int, plan: MasterPlan, spool_factory: SpoolFactory
     """
     if plan.engine == ENGINE_PASSTHROUGH:
         return Levelled(array, None, None, 0)
-    model = _model(array, rate, plan, spool_factory, _part(progress, 0.0, 0.4))
+    model = _model(array, rate, plan, spool_factory, part(progress, 0.0, 0.4))
     rails = plan.guard_rails
     wanted, aim, gain, held_back_by = plan.target_lufs, plan.target_lufs, plan.drive_db, ""
     for renders in range(1, _MOST_RENDERS + 1):
-        share = _part(progress, 0.4 + 0.15 * (renders - 1), 0.4 + 0.15 * renders)
+        share = part(progress, 0.4 + 0.15 * (renders - 1), 0.4 + 0.15 * renders)
         if aim is None:
             drive = model.drive(gain)
         else:
-            drive = find_drive(model, gain, aim, rails.average_limiting_db, _part(share, 0.0, 0.5))
-        done = _rendered(array, rate, drive, spool_factory, _part(share, 0.5, 1.0))
+            drive = find_drive(model, gain, aim, rails.average_limiting_db, part(share, 0.0, 0.5))
+        done = _rendered(array, rate, drive, spool_factory, part(share, 0.5, 1.0))
         if wanted is None or aim is None or done.lufs is None:
             break
         short_db = _crest_short_db(done, drive, rails.crest_factor_db)
@@ -105,7 +106,7 @@ def _model(array: Array, rate: int, plan: MasterPlan, spool_factory: SpoolFactor
         for block in fixed_blocks(blocks(array), BLOCK_FRAMES):
             energies.append(meter.process(block))
             progress(0.5 * min(1.0, energies.frames * STEP_FRAMES / array.shape[1]))
-        peak_envelope(array, peaks, _part(progress, 0.5, 1.0))
+        peak_envelope(array, peaks, part(progress, 0.5, 1.0))
         return LoudnessModel(peaks.array, energies.array, rate, _limiter(plan), spool_factory)
 
 
@@ -134,8 +135,3 @@ def _rendered(array: Array, rate: int, drive: Drive, spool_factory: SpoolFactory
         mean = power / (array.shape[0] * array.shape[1])
         crest = 20.0 * math.log10(peak) - 10.0 * math.log10(mean) if mean > 0.0 else None
         return _Render(spool.array, meter.integrated_lufs, crest)
-
-
-def _part(progress: Progress, begin: float, end: float) -> Progress:
-    """Maps a step's own 0..1 to its part of the whole."""
-    return lambda fraction: progress(begin + (end - begin) * min(1.0, fraction))

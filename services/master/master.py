@@ -19,6 +19,7 @@ from outboard.audio.analysis import Analysis, analyze
 from outboard.audio.chain import Chain
 from outboard.audio.files import Tags
 from outboard.audio.processors import ProcessorReport
+from outboard.audio.reporting import part
 from outboard.audio.spool import BLOCK_FRAMES, Spool, blocks
 from outboard.errors import InvalidInput
 from services.master.deliver import Delivered, Target, deliver
@@ -147,8 +148,4 @@ class _Steps:
 
     def next(self, share: float) -> Progress:
         begin, self._begin = self._begin, self._begin + share
-        return _part(self._progress, begin, begin + share)
-
-
-def _part(progress: Progress, begin: float, end: float) -> Progress:
-    return lambda fraction: progress(begin + (end - begin) * min(1.0, fraction))
+        return part(self._progress, begin, begin + share)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from outboard.audio.reporting import part
 from outboard.audio.song_profile import SongProfile, embedding_distance, measure_profile, splits_for
 from outboard.audio.spool import Spool, blocks
 from outboard.errors import InvalidInput
@@ -84,14 +85,14 @@ def follow(
     check_references(references, array, sample_rate_hertz)
     share = 0.4 / len(references)
     heard = [
-        _heard(reference, _part(progress, index * share, (index + 1) * share))
+        _heard(reference, part(progress, index * share, (index + 1) * share))
         for index, reference in enumerate(references)
     ]
     if plan.engine == ENGINE_MATCHERING:
         matched = match_by_matchering(array, sample_rate_hertz, references, spool_factory)
         return Followed(matched, _with_target(plan, average(heard).lufs))
     named = list(zip([reference.name for reference in references], heard, strict=True))
-    return _rendered(array, sample_rate_hertz, plan, named, spool_factory, _part(progress, 0.4, 1.0))
+    return _rendered(array, sample_rate_hertz, plan, named, spool_factory, part(progress, 0.4, 1.0))
 
 
 def check_references(references: Sequence[Reference], mix: Array, sample_rate_hertz: int) -> None:
@@ -129,11 +130,11 @@ def _rendered(
 ) -> Followed:
     """The own engine: measured, fitted where the plan has no numbers yet, rendered."""
     with spool_factory(len(splits_for(rate)) + 1) as levels, spool_factory(array.shape[0]) as spool:
-        mix = measure_profile(array, rate, levels, _part(progress, 0.0, 0.5))
+        mix = measure_profile(array, rate, levels, part(progress, 0.0, 0.5))
         plan = _fitted(mix, rate, plan, named) if named else plan
         if plan.match is None or not plan.match.bands:
             return Followed(array, plan)
-        render_match(array, rate, plan.match, levels.array, spool, _part(progress, 0.5, 1.0))
+        render_match(array, rate, plan.match, levels.array, spool, part(progress, 0.5, 1.0))
         return Followed(spool.array, plan)
 
 
@@ -202,7 +203,3 @@ def _same(one: Array, other: Array) -> bool:
 
 def _unsuitable(message: str) -> InvalidInput:
     return InvalidInput(message, field="references", reason="REFERENCE_UNSUITABLE")
-
-
-def _part(progress: Progress, begin: float, end: float) -> Progress:
-    return lambda fraction: progress(begin + (end - begin) * min(1.0, fraction))

@@ -10,23 +10,39 @@ import numpy as np
 
 from outboard.audio.analysis import Analysis
 from outboard.audio.processors import ProcessorReport
+from outboard.audio.reporting import EngineInfo, Warning
 from outboard.audio.resample import resampled_frames
 from services.master.deliver import Delivered, tolerance_db
 from services.master.levelling import Levelled
 from services.master.settings import (
     DeliverableReport,
-    EngineInfo,
     MasteringReport,
     MasterPlan,
     QualityCheck,
-    Warning,
 )
 
 ENGINE_VERSIONS = {"chain": 1, "match": 1, "matchering": 1, "passthrough": 1}
 """Raised whenever an engine's sound changes."""
 
+_DESCRIPTIONS = {
+    "chain": "Tone, dynamics and field where they were measured to be off, loudness under a true-peak limiter.",
+    "match": "Spectrum, dynamics per band and width of one or more references, then the same limiter.",
+    "matchering": "Spectrum and level of one reference by matchering, then the same limiter.",
+    "passthrough": "Delivers the mix as it is.",
+}
+
 LOUDNESS_TOLERANCE_LU = 0.1
 _LIMITING_PARTS = 400
+
+
+def engine_info(name: str) -> EngineInfo:
+    """One of the master's engines."""
+    return EngineInfo(name, ENGINE_VERSIONS[name], description=_DESCRIPTIONS[name])
+
+
+def list_engines() -> tuple[EngineInfo, ...]:
+    """All of them, the preferred first."""
+    return tuple(engine_info(name) for name in ENGINE_VERSIONS)
 
 
 def build_report(
@@ -45,7 +61,7 @@ def build_report(
     checks = _checks(plan, mix_frames, mix_rate_hertz, after, delivered)
     drive = levelled.drive
     return MasteringReport(
-        engine=EngineInfo(plan.engine, ENGINE_VERSIONS[plan.engine]),
+        engine=engine_info(plan.engine),
         plan=plan,
         before=before,
         after=after,

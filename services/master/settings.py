@@ -12,6 +12,7 @@ from outboard.audio.analysis import Analysis
 from outboard.audio.files.mp3 import BITRATES_KBPS
 from outboard.audio.processor_ranges import number_violation
 from outboard.audio.processors import Processor, ProcessorReport
+from outboard.audio.reporting import EngineInfo, Warning
 from outboard.errors import InvalidInput, Violation
 from services.master.chain_rules import part_violations, processor_violations
 
@@ -155,22 +156,6 @@ class MasterPlan:
     seed: int = 0
     notes: tuple[str, ...] = ()
     match: ReferenceMatch | None = None
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """What rendered; `version` is raised whenever its sound changes."""
-
-    name: str
-    version: int
-
-
-@dataclass(frozen=True)
-class Warning:
-    """Something a person should know that did not stop the work."""
-
-    code: str
-    message: str
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from outboard.audio.processors import Processor, ProcessorReport
+from outboard.audio.reporting import EngineInfo, Warning
 
 MAX_STEMS = 12
-ENGINE_NAME = "console"
-# Raised whenever the console's sound changes.
-ENGINE_VERSION = 1
+CONSOLE, PASSTHROUGH = "console", "passthrough"
+# The preferred first. A version is raised whenever the engine's sound changes.
+ENGINES = (
+    EngineInfo(CONSOLE, 1, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
+    EngineInfo(PASSTHROUGH, 1, description="The plain sum of the stems."),
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class MixSettings:
     width_cap: float | None = None
     peak_target_dbfs: float | None = None
     intensity: float | None = None
+
+
+def engine_info(name: str) -> EngineInfo:
+    """The engine of that name; an empty one is the preferred."""
+    return next(engine for engine in ENGINES if engine.name == (name or CONSOLE))
 
 
 @dataclass(frozen=True)
@@ -110,23 +119,6 @@ class MixPlan:
     trim_db: float = 0.0
     notes: tuple[str, ...] = ()
     peak_target_dbfs: float | None = None
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """Which engine ran."""
-
-    name: str = ENGINE_NAME
-    version: int = ENGINE_VERSION
-
-
-@dataclass(frozen=True)
-class Warning:
-    """Something a person should know that did not stop the work."""
-
-    code: str
-    message: str
-    stem: str = ""
 
 
 @dataclass(frozen=True)

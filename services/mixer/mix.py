@@ -12,7 +12,7 @@ because the peak target and the correlation guard need its whole length before t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio.filters import Audio, to_float32
+from outboard.audio.reporting import Progress, Warning
 from outboard.audio.spool import Spool
 from outboard.audio.stereo import StereoMeter, left_right, mid_side
 from outboard.errors import InvalidInput
 from services.mixer.check import check_plan
-from services.mixer.console import EngineInfo, MixPlan, MixReport, Warning
+from services.mixer.console import CONSOLE, MixPlan, MixReport, engine_info
 from services.mixer.desk import Desk
 
 # Frames per block inside: large enough for the FFT filters, small enough for twelve stems in the cache.
@@ -37,8 +38,6 @@ _GUARD_ROUNDS = 3
 _RENDERED = 0.95
 # A strip or bus that is turned down by more than this on average sounds pressed.
 MAX_AVERAGE_REDUCTION_DB = 3.0
-
-Progress = Callable[[float], None]
 
 
 def mix(
@@ -134,7 +133,7 @@ def _report(plan: MixPlan, desk: Desk, finish: _Finish, frames: int) -> MixRepor
                 text = f"{processor.label} on {part.name} turns down by {-processor.average_gain_db:.1f} dB on average"
                 warnings.append(Warning("GAIN_REDUCTION_HIGH", text, part.name))
     return MixReport(
-        engine=EngineInfo(),
+        engine=engine_info(CONSOLE),
         plan=plan,
         strips=strips,
         buses=buses,

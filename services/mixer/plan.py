@@ -30,7 +30,7 @@ from outboard.audio.stereo import MAX_SIDE_GAIN, StereoFieldBand
 from outboard.errors import InvalidInput, Violation
 from outboard.presets import Preset
 from services.mixer.check import PEAK_TARGET_DBFS_RANGE
-from services.mixer.console import ENGINE_NAME, MAX_STEMS, MixPlan, MixSettings, Strip
+from services.mixer.console import ENGINES, MAX_STEMS, PASSTHROUGH, MixPlan, MixSettings, Strip
 from services.mixer.roles import DRUMS, LOW, OTHER, VOICES, role_from_name
 
 PEAK_TARGET_DBFS = -6.0
@@ -45,8 +45,6 @@ _FULL_WIDTH_EXCESS_DB = 1.5
 _FULL_CREST_LACK_DB = 2.5
 # A separated stem that holds more of the song's 60 to 200 Hz than this keeps it: cutting it would thin the song.
 _CARRIED_LOWS_DB = -20.0
-PASSTHROUGH = "passthrough"
-ENGINES = ("", ENGINE_NAME, PASSTHROUGH)
 LABELS = (
     "high_pass", "clean_up", "presence", "compressor", "transients", "width", "stereo_field", "expander", "air",
 )  # fmt: skip
@@ -99,11 +97,11 @@ def check_settings(settings: MixSettings) -> None:
     """
     wrong: list[Violation] = []
     reason = "INVALID_ARGUMENT"
-    if settings.engine not in ENGINES:
+    names = tuple(engine.name for engine in ENGINES)
+    if settings.engine not in ("", *names):
         reason = "ENGINE_UNKNOWN"
-        wrong.append(
-            Violation("settings.engine", f"unknown engine {settings.engine!r}{_nearest(settings.engine, ENGINES)}")
-        )
+        hint = _nearest(settings.engine, names)
+        wrong.append(Violation("settings.engine", f"unknown engine {settings.engine!r}{hint}"))
     wrong.extend(
         Violation("settings.bypass", f"unknown processor {label!r}{_nearest(label, LABELS)}")
         for label in settings.bypass
@@ -123,7 +121,7 @@ def check_settings(settings: MixSettings) -> None:
 
 def _nearest(word: str, words: tuple[str, ...]) -> str:
     found = difflib.get_close_matches(word, words, n=1, cutoff=0.4)
-    return f"; did you mean {found[0]!r}?" if found else f"; known are {', '.join(filter(None, words))}"
+    return f"; did you mean {found[0]!r}?" if found else f"; known are {', '.join(words)}"
 
 
 def _role(name: str, roles: Mapping[str, str]) -> str:

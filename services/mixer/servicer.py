@@ -11,19 +11,20 @@ from typing import Any
 import grpc
 
 from outboard.audio.analysis import Analysis, analyze
+from outboard.audio.reporting import part
 from outboard.errors import InvalidInput
 from outboard.presets import with_values
 from outboard.rpc.bridge import Bridge, StageCall
 from outboard.rpc.convert import enum_name, from_message, to_message
-from outboard.rpc.stage import RunClock, first_config, part, receive_streams, rendered
+from outboard.rpc.stage import RunClock, first_config, receive_streams, rendered
 from outboard.rpc.streaming import Audio, StreamFormat, checked_format
 from outboard.settings import Settings
 from outboard.v1 import audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
 from services.mixer.check import check_plan
-from services.mixer.console import ENGINE_NAME, ENGINE_VERSION, MAX_STEMS, EngineInfo, MixPlan, MixSettings
+from services.mixer.console import ENGINES, MAX_STEMS, MixPlan, MixSettings, engine_info
 from services.mixer.intake import Intake
 from services.mixer.mix import mix
-from services.mixer.plan import PASSTHROUGH, check_settings, decides, plan
+from services.mixer.plan import check_settings, decides, plan
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[mixer_service_pb2.MixRequest, mixer_service_pb2.MixResponse]
@@ -62,10 +63,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         self, request: mixer_service_pb2.MixerServiceListEnginesRequest, context: Context
     ) -> mixer_service_pb2.MixerServiceListEnginesResponse:
         """The engines of this server."""
-        engines = [
-            audio_pb2.EngineInfo(name=name, version=ENGINE_VERSION, backend="numpy", device="cpu", available=True)
-            for name in (ENGINE_NAME, PASSTHROUGH)
-        ]
+        engines = [to_message(engine, audio_pb2.EngineInfo) for engine in ENGINES]
         return mixer_service_pb2.MixerServiceListEnginesResponse(engines=engines)
 
     def _mix(self, call: Call) -> Generator[mixer_service_pb2.MixResponse, None, None]:
@@ -90,8 +88,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                 progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
                 blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
                 report = yield from rendered(blocks, _MIX_CHANNELS, _chunk)
-        ran = EngineInfo(settings.engine or ENGINE_NAME)
-        message = to_message(replace(report, engine=ran), mixer_service_pb2.MixReport)
+        message = to_message(replace(report, engine=engine_info(settings.engine)), mixer_service_pb2.MixReport)
         message.run.CopyFrom(clock.run_info(report.frames, form.sample_rate_hertz))
         yield mixer_service_pb2.MixResponse(report=message)
 

@@ -7,13 +7,14 @@ delivered, and memory does not grow with its length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio import declip
+from outboard.audio.reporting import Progress, Warning
 from outboard.audio.resonance import Tamer
 from outboard.errors import InvalidInput
 from services.restorer.diagnosis import Examination, Examiner, LevelMeter, cell_frames, cells, diagnose, examine
@@ -26,7 +27,6 @@ from services.restorer.settings import (
     RestorationReport,
     RestorationSettings,
     RestorationStep,
-    Warning,
     engines,
     resolved_steps,
 )
@@ -34,7 +34,6 @@ from services.restorer.settings import (
 __all__ = ["Diagnosis", "RestorationReport", "RestorationSettings", "RestorationStep", "diagnose", "engines", "restore"]
 
 Audio = NDArray[np.float32]
-Progress = Callable[[float], None]
 
 FEWEST_CLIPPED_SAMPLES = 12  # four flat peaks: fewer are chance
 SMALLEST_DC = 1e-3  # of full scale, -60 dBFS
@@ -78,8 +77,7 @@ def restore(
         the report.
 
     Raises:
-        InvalidInput: AUDIO_NOT_FINITE, or a bad setting.
-        NotFound: ENGINE_UNKNOWN.
+        InvalidInput: AUDIO_NOT_FINITE, ENGINE_UNKNOWN, or a bad setting.
     """
     steps = resolved_steps(settings)
     if array.ndim != 2 or array.shape[0] < 1:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outboard.errors import InvalidInput, NotFound
+from outboard.audio.reporting import EngineInfo, Warning
+from outboard.errors import InvalidInput
 
 REPAIR = "repair"
 PASSTHROUGH = "passthrough"
@@ -40,27 +41,6 @@ class RestorationSettings:
     role: str = ""
     steps: tuple[RestorationStep, ...] = ()
     seed: int | None = None
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """One engine; `version` is raised whenever its sound changes."""
-
-    name: str
-    version: int
-    backend: str = "numpy"
-    device: str = "cpu"
-    available: bool = True
-    unavailable_reason: str = ""
-    description: str = ""
-
-
-@dataclass(frozen=True)
-class Warning:
-    """Something a person should know that did not stop the work."""
-
-    code: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -138,14 +118,13 @@ def resolved_steps(settings: RestorationSettings) -> tuple[RestorationStep, ...]
     """The chain to run, checked.
 
     Raises:
-        NotFound: ENGINE_UNKNOWN.
-        InvalidInput: an amount outside of 0 to 1, or a step beside "passthrough".
+        InvalidInput: ENGINE_UNKNOWN, an amount outside of 0 to 1, or a step beside "passthrough".
     """
     known = {engine.name for engine in ENGINES}
     for index, step in enumerate(settings.steps):
         where = f"settings.steps[{index}]"
         if step.engine not in known:
-            raise NotFound(
+            raise InvalidInput(
                 f"engine {step.engine!r} is unknown; known are {', '.join(sorted(known))}",
                 reason="ENGINE_UNKNOWN",
                 field=f"{where}.engine",

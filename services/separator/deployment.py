@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from outboard.audio.reporting import EngineInfo
 from outboard.errors import OutboardError
 from outboard.models.htdemucs.transform import CHANNELS, SEGMENT_FRAMES
 from outboard.models.htdemucs.variants import VARIANTS, variants_of
@@ -19,7 +20,7 @@ from outboard.models.triton import TritonInference
 from outboard.models.triton_connection import Signature
 from outboard.models.weights import WeightsFolder
 from outboard.settings import Settings, TritonSettings
-from services.separator.engines import Engine, EngineInfo
+from services.separator.engines import Engine
 from services.separator.hybrid import Deployment, HybridEngine, Network
 from services.separator.separate import ENGINES
 

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from outboard.audio.reporting import EngineInfo, Warning
+
 Audio = NDArray[np.float32]
 
 VOCALS = "vocals"
@@ -59,32 +61,6 @@ class SongFacts:
     deviation: float | None = None
     integrated_lufs: float | None = None
     bandwidth_hertz: float | None = None
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """One engine: its name in requests, and the integer that rises whenever its sound changes."""
-
-    name: str
-    version: int
-    backend: str = "numpy"
-    device: str = "cpu"
-    available: bool = True
-    unavailable_reason: str = ""
-    description: str = ""
-    weights_digest: str = ""
-    precision: str = ""
-    unavailable_error: str = ""
-    stem_counts: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Warning:  # named as the message of the contract that it becomes
-    """Something a person should know that did not stop the work."""
-
-    code: str
-    message: str
-    stem: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outboard.audio.reporting import EngineInfo
 from outboard.audio.resample import StreamResampler
 from services.separator.engines import (
     INSTRUMENTAL,
     STEMS_BY_COUNT,
     VOCALS,
     Audio,
-    EngineInfo,
     SeparationSettings,
     SongFacts,
     general_stem,

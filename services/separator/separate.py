@@ -13,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio.overlap_add import fixed_blocks
+from outboard.audio.reporting import EngineInfo, Warning
 from outboard.errors import FailedPrecondition, InvalidInput
 from services.separator.engines import (
     STEMS_BY_COUNT,
     Audio,
     Engine,
-    EngineInfo,
     PassThrough,
     SeparationReport,
     SeparationSettings,
     SongFacts,
-    Warning,
     general_stem,
 )
 from services.separator.spectral.engine import SpectralEngine

@@ -4,167 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import threading
-import time
+import io
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+import soundfile
 
-from outboard.errors import InvalidInput, NotFound, OutboardError
-from outboard.rpc.channel import aio_channel, exchange, outboard_errors
+from outboard.errors import DeadlineExceeded, InvalidInput, OutboardError
+from outboard.rpc.channel import aio_channel, outboard_errors
 from outboard.rpc.convert import from_message, unmatched_fields
 from outboard.rpc.streaming import chunk_messages
-from outboard.settings import LimitSettings, Settings, SpoolSettings
-from outboard.testing import in_process
 from outboard.v1 import (
     analysis_pb2,
     audio_pb2,
     master_service_pb2,
-    master_service_pb2_grpc,
     mixer_service_pb2,
-    mixer_service_pb2_grpc,
     processor_pb2,
     restorer_service_pb2,
-    restorer_service_pb2_grpc,
     separator_service_pb2,
-    separator_service_pb2_grpc,
 )
 from services.master import settings as master_settings
 from services.mixer import console
 from services.restorer import settings as restorer_settings
 from services.separator import engines as separator_engines
-
-RATE = 48_000
-STAGES = ("separator", "restorer", "mixer", "master")
-Audio = np.ndarray
-
-
-def _song(seconds: float = 3.0, seed: int = 0) -> Audio:
-    """A beat, a bass and a noisy voice: enough for every stage to have something to do."""
-    frames = int(seconds * RATE)
-    time_axis = np.arange(frames) / RATE
-    random = np.random.default_rng(seed)
-    beat = random.standard_normal(frames) * np.exp(-((time_axis * 2) % 1.0) * 20)
-    bass = np.sin(2 * np.pi * 55 * time_axis) * 0.3
-    voice = np.sin(2 * np.pi * 220 * time_axis + 3 * np.sin(2 * np.pi * 5 * time_axis)) * 0.2
-    left, right = 0.2 * beat + bass + voice, 0.15 * beat + bass + 0.9 * voice
-    return np.stack([left, right]).astype(np.float32) * np.float32(0.5)
-
-
-def _format(song: Audio) -> audio_pb2.AudioFormat:
-    return audio_pb2.AudioFormat(sample_rate_hertz=RATE, channels=song.shape[0], frames=song.shape[1])
-
-
-def _separate_config(song: Audio, engine: str) -> Any:
-    settings = separator_service_pb2.SeparationSettings(engine=engine)
-    return separator_service_pb2.SeparateConfig(format=_format(song), settings=settings)
-
-
-def _restore_config(song: Audio, engine: str) -> Any:
-    steps = [restorer_service_pb2.RestorationStep(engine=engine)] if engine else []
-    settings = restorer_service_pb2.RestorationSettings(steps=steps)
-    return restorer_service_pb2.RestoreConfig(format=_format(song), settings=settings)
-
-
-def _mix_config(song: Audio, engine: str) -> Any:
-    settings = mixer_service_pb2.MixSettings(engine=engine)
-    stems = [mixer_service_pb2.MixStem(name="mono"), mixer_service_pb2.MixStem(name="other")]
-    return mixer_service_pb2.MixConfig(format=_format(song), settings=settings, stems=stems)
-
-
-def _master_config(song: Audio, engine: str) -> Any:
-    files = [
-        master_service_pb2.DeliverableSpec(name="a"),
-        master_service_pb2.DeliverableSpec(container="CONTAINER_FLAC"),
-    ]
-    settings = master_service_pb2.MasterSettings(engine=engine, deliverables=files)
-    return master_service_pb2.MasterConfig(format=_format(song), settings=settings)
-
-
-class Stage:
-    """One running stage: its calls in a form that is the same for all of them."""
-
-    _PARTS: ClassVar[dict[str, tuple[Any, Any, str, Callable[[Audio, str], Any], tuple[str, ...]]]] = {
-        "separator": (separator_service_pb2, separator_service_pb2_grpc, "Separate", _separate_config, ("",)),
-        "restorer": (restorer_service_pb2, restorer_service_pb2_grpc, "Restore", _restore_config, ("",)),
-        "mixer": (mixer_service_pb2, mixer_service_pb2_grpc, "Mix", _mix_config, ("mono", "other")),
-        "master": (master_service_pb2, master_service_pb2_grpc, "Master", _master_config, ("",)),
-    }
-
-    def __init__(self, name: str, channel: Any, folder: Path) -> None:
-        messages, stubs, method, self.config, self.stems = self._PARTS[name]
-        service = f"{name.capitalize()}Service"
-        self.name, self.channel, self.folder = name, channel, folder
-        self.stub = getattr(stubs, f"{service}Stub")(channel)
-        self.method = getattr(self.stub, method)
-        self.request = getattr(messages, f"{method}Request")
-        self.engines_request = getattr(messages, f"{service}ListEnginesRequest")
-
-    def requests(self, song: Audio, engine: str = "", piece: int = 8_192) -> list[Any]:
-        """Config and chunks of every stem, cut into pieces of that many frames."""
-        chunks = (
-            chunk
-            for stem in self.stems
-            for start in range(0, song.shape[1], piece)
-            for chunk in chunk_messages(song[:, start : start + piece], start, stem)
-        )
-        return [self.request(config=self.config(song, engine)), *(self.request(chunk=chunk) for chunk in chunks)]
-
-    async def render(self, requests: list[Any]) -> tuple[dict[str, bytes], Any]:
-        """The bytes of each stem or file, and the report."""
-        parts: dict[str, bytearray] = {}
-        report = None
-        async with contextlib.aclosing(exchange(self.method, requests, timeout_seconds=100)) as responses:
-            async for response in responses:
-                assert report is None, "the report is the last message"
-                kind = response.WhichOneof("response")
-                if kind == "report":
-                    report = response.report
-                elif kind == "chunk" and self.name == "master":
-                    part = parts.setdefault(response.chunk.deliverable, bytearray())
-                    assert response.chunk.offset == len(part)
-                    part += response.chunk.data
-                elif kind == "chunk":
-                    part = parts.setdefault(response.chunk.stem, bytearray())
-                    assert response.chunk.start_frame * 8 == len(part)
-                    part += response.chunk.samples
-        assert report is not None
-        assert report.run.seconds > 0
-        return {name: bytes(part) for name, part in parts.items()}, report
-
-    async def assert_idle(self) -> None:
-        """Within 2 s: no worker, no file, and health is SERVING."""
-        end = time.monotonic() + 2.0
-        while (_workers(self.name) or any(self.folder.iterdir())) and time.monotonic() < end:
-            await asyncio.sleep(0.01)
-        assert _workers(self.name) == []
-        assert list(self.folder.iterdir()) == []
-        health = health_pb2_grpc.HealthStub(self.channel)
-        status = (await health.Check(health_pb2.HealthCheckRequest(), timeout=1)).status
-        assert status == health_pb2.HealthCheckResponse.SERVING
-
-
-def _workers(name: str) -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(f"outboard-{name}")]
+from tests.integration.stage_bench import RATE, STAGES, Audio, Stage, make_song, serving
 
 
 @pytest.fixture(params=STAGES)
 async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
     """Each stage in this process."""
-    settings = Settings(limits=LimitSettings(concurrent_renders=2), spool=SpoolSettings(directory=tmp_path))
-    main = importlib.import_module(f"services.{request.param}.__main__")
-    async with in_process(main.build(settings), settings) as server, aio_channel(server.address) as channel:
-        yield Stage(request.param, channel, tmp_path)
+    async with serving(request.param, tmp_path) as stage:
+        yield stage
 
 
 async def test_bytes_do_not_depend_on_how_the_stream_is_cut(stage: Stage) -> None:
     """The default engine on chunks of 1,000 frames and of 1 MiB: identical bytes, and reports but for the run."""
-    song = _song()
+    song = make_song()
     results = [await stage.render(stage.requests(song, piece=piece)) for piece in (1_000, 131_072)]
     for parts, report in results:
         report.ClearField("run")
@@ -178,7 +56,7 @@ async def test_bytes_do_not_depend_on_how_the_stream_is_cut(stage: Stage) -> Non
 
 async def test_passthrough_changes_nothing(stage: Stage) -> None:
     """The engine that does nothing returns the input: the separator all in other, the mixer the plain sum."""
-    song = _song(1.0)
+    song = make_song(1.0)
     parts, report = await stage.render(stage.requests(song, "passthrough"))
     if stage.name == "master":
         assert report.engine.name == "passthrough"
@@ -191,20 +69,32 @@ async def test_passthrough_changes_nothing(stage: Stage) -> None:
 
 
 async def test_engines_are_listed_with_name_and_version(stage: Stage) -> None:
-    """Every engine has a version, is available or says why not, and passthrough is always there."""
+    """Every engine has a version and a sentence, is available or says why not, and passthrough is always there."""
     engines = (await stage.stub.ListEngines(stage.engines_request())).engines
-    assert engines[0].available
+    available = [engine.name for engine in engines if engine.available]
+    assert available[0] != "passthrough", "an engine that needs nothing is always there"
     assert "passthrough" in [engine.name for engine in engines]
     for engine in engines:
         assert engine.version >= 1
+        assert engine.description, engine.name
         assert engine.available or engine.unavailable_reason
 
 
 async def test_an_unknown_engine_is_refused_and_leaves_nothing(stage: Stage) -> None:
-    """INVALID_ARGUMENT or NOT_FOUND naming the field; nothing is left."""
-    with pytest.raises((InvalidInput, NotFound)) as caught:
-        await stage.render(stage.requests(_song(0.2), "../etc/passwd"))
+    """ENGINE_UNKNOWN with INVALID_ARGUMENT from every stage, naming the field; nothing is left."""
+    with pytest.raises(InvalidInput) as caught:
+        await stage.render(stage.requests(make_song(0.2), "../etc/passwd"))
+    assert caught.value.reason == "ENGINE_UNKNOWN"
     assert "engine" in caught.value.violations[0].field
+    await stage.assert_idle()
+
+
+async def test_settings_are_refused_before_the_audio_is_sent(stage: Stage) -> None:
+    """A config that cannot be met is answered at once, while the client has sent nothing else and goes on writing."""
+    call = stage.method(timeout=10)
+    await call.write(stage.requests(make_song(0.2), "nobody")[0])
+    with pytest.raises(InvalidInput), outboard_errors():
+        await call.read()
     await stage.assert_idle()
 
 
@@ -241,19 +131,19 @@ async def test_a_bad_stream_is_refused_with_its_reason(stage: Stage, name: str) 
     """INVALID_ARGUMENT with the documented reason; idle afterwards."""
     spoil, reason = _BAD[name]
     with pytest.raises(InvalidInput) as caught:
-        await stage.render(spoil(stage, stage.requests(_song(0.5))))
+        await stage.render(spoil(stage, stage.requests(make_song(0.5))))
     assert caught.value.reason == reason
     await stage.assert_idle()
 
 
 async def test_a_cancelled_render_is_idle_within_2_s(stage: Stage) -> None:
     """Cancelled in the middle of the work, wherever that is; a service is warm when it serves."""
-    await stage.render(stage.requests(_song(1.0)))
+    await stage.render(stage.requests(make_song(1.0)))
     call = stage.method(timeout=60)
 
     async def write() -> None:
         with contextlib.suppress(asyncio.InvalidStateError, asyncio.CancelledError, OutboardError):
-            for request in stage.requests(_song(20.0)):
+            for request in stage.requests(make_song(20.0)):
                 await call.write(request)
             await call.done_writing()
 
@@ -265,38 +155,100 @@ async def test_a_cancelled_render_is_idle_within_2_s(stage: Stage) -> None:
     await stage.assert_idle()
 
 
-@pytest.mark.parametrize("form", ["mono", "3 samples", "silence", "DC"])
-async def test_ordinary_oddities_have_a_defined_result(stage: Stage, form: str) -> None:
-    """Mono, 3 samples, silence and DC go through every stage, at their length."""
-    if stage.name != "separator" and stage.name != "restorer" and form == "mono":
-        pytest.skip("mix and master are asked for in stereo here")
-    song = {
-        "mono": _song(1.0)[:1],
-        "3 samples": _song(1.0)[:, :3],
-        "silence": np.zeros((2, RATE), np.float32),
-        "DC": np.full((2, RATE), 0.25, np.float32),
-    }[form]
-    if form == "mono":
-        requests = stage.requests(song)
-        parts: dict[str, int] = {}
-        async with contextlib.aclosing(exchange(stage.method, requests, timeout_seconds=60)) as responses:
-            async for response in responses:
-                parts[response.chunk.stem] = parts.get(response.chunk.stem, 0) + len(response.chunk.samples)
-        assert song.nbytes in parts.values()
-        return
-    parts_bytes, _ = await stage.render(stage.requests(song))
-    if stage.name != "master":
-        assert {len(part) for part in parts_bytes.values()} == {song.nbytes}
+async def test_a_deadline_that_passes_stops_the_work(stage: Stage) -> None:
+    """DEADLINE_EXCEEDED soon after the deadline, in the middle of 40 s of audio; idle within 2 s."""
+    await stage.render(stage.requests(make_song(1.0)))
+    with pytest.raises(DeadlineExceeded):
+        await stage.render(stage.requests(make_song(40.0), piece=131_072), timeout_seconds=0.15)
     await stage.assert_idle()
+
+
+@pytest.mark.parametrize("moment", ["sending", "waiting"])
+async def test_a_client_that_vanishes_leaves_nothing_behind(stage: Stage, moment: str) -> None:
+    """Its connection closes while it sends, or while the stage computes: idle within 2 s."""
+    await stage.render(stage.requests(make_song(1.0)))
+    requests = stage.requests(make_song(10.0), piece=131_072)
+    async with aio_channel(stage.address) as channel:
+        call = Stage(stage.name, channel, stage.folder, stage.address).method(timeout=60)
+        # A streaming stage answers at once and takes no more before it is read.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                for request in requests if moment == "waiting" else requests[:-1]:
+                    await call.write(request)
+                if moment == "waiting":
+                    await call.done_writing()
+    await stage.assert_idle()
+
+
+_ODDITIES = {
+    "mono": make_song(1.0)[:1],
+    "3 samples": make_song(1.0)[:, :3],
+    "silence": np.zeros((2, RATE), np.float32),
+    "DC": np.full((2, RATE), 0.25, np.float32),
+}
+
+
+@pytest.mark.parametrize("form", _ODDITIES)
+async def test_ordinary_oddities_have_a_defined_result(stage: Stage, form: str) -> None:
+    """Mono, 3 samples, silence and DC go through every stage at their length, and come out as they should."""
+    song = _ODDITIES[form]
+    parts, report = await stage.render(stage.requests(song))
+    await stage.assert_idle()
+    if stage.name == "master":
+        _check_mastered(form, song, parts, report)
+        return
+    channels = 2 if stage.name == "mixer" else song.shape[0]
+    arrays = {name: np.frombuffer(part, "<f4").reshape(-1, channels).T for name, part in parts.items()}
+    assert {array.shape[1] for array in arrays.values()} == {song.shape[1]}
+    assert all(np.all(np.isfinite(array)) for array in arrays.values())
+    if stage.name == "separator":
+        np.testing.assert_allclose(sum(arrays.values()), song, atol=10 ** (-90 / 20))
+    elif stage.name == "restorer":
+        _check_restored(form, song, arrays[""], report)
+    else:
+        _check_mixed(form, arrays[""], report)
+
+
+def _check_restored(form: str, song: Audio, stem: Audio, report: Any) -> None:
+    """An offset goes; what has no fault comes back bit by bit."""
+    if form == "DC":
+        assert np.abs(stem).max() < 1e-3, f"{np.abs(stem).max():.4f} of 0.25 is left"
+        return
+    np.testing.assert_array_equal(stem, song)
+    assert report.unchanged
+
+
+def _check_mixed(form: str, mix: Audio, report: Any) -> None:
+    """Silence stays silent, mono lies in the middle, and nothing passes the peak target of -6 dBFS."""
+    if form == "silence":
+        assert not mix.any()
+        assert not report.HasField("sample_peak_dbfs")
+        return
+    assert mix.any()
+    assert np.abs(mix).max() <= 10 ** (-6 / 20) + 1e-4, f"{20 * np.log10(np.abs(mix).max()):.2f} dBFS"
+    if form in ("mono", "DC"):
+        np.testing.assert_array_equal(mix[0], mix[1])
+
+
+def _check_mastered(form: str, song: Audio, files: dict[str, bytes], report: Any) -> None:
+    """Every file has the song's length and keeps the ceiling of -1 dBTP; a loudness only where there is one."""
+    for name in ("a.wav", "master.flac"):
+        samples, rate = soundfile.read(io.BytesIO(files[name]), always_2d=True)
+        assert (samples.shape, rate) == ((song.shape[1], song.shape[0]), RATE), name
+        peak = np.abs(samples).max()
+        assert peak <= 10 ** (-0.95 / 20), f"{name} peaks at {20 * np.log10(peak):.2f} dBFS"
+        assert (peak <= 2.0**-22) == (form == "silence"), f"{name} peaks at {peak}: only dither is in silence"
+        if form == "DC":
+            assert abs(samples[RATE // 4 : -RATE // 4].mean()) < 0.01, "an offset is no sound"
+    codes = {"mono": [], "3 samples": ["NO_LOUDNESS_TARGET"], "silence": ["NO_LOUDNESS_TARGET"]}
+    assert [warning.code for warning in report.warnings] == codes.get(form, ["LOUDNESS_TARGET_MISSED"])
+    assert report.target_reached == (form == "mono")
 
 
 async def test_plans_can_be_made_edited_and_rendered(tmp_path: Path) -> None:
     """PlanMaster's answer, sent back as the plan of Master, is what is rendered; an edit is heard."""
-    settings = Settings(spool=SpoolSettings(directory=tmp_path))
-    main = importlib.import_module("services.master.__main__")
-    async with in_process(main.build(settings), settings) as server, aio_channel(server.address) as channel:
-        stage = Stage("master", channel, tmp_path)
-        song = _song(2.0)
+    async with serving("master", tmp_path) as stage:
+        song = make_song(2.0)
         _, first = await stage.render(stage.requests(song))
         request = master_service_pb2.PlanMasterRequest(analysis=first.before, settings=stage.config(song, "").settings)
         with outboard_errors():
@@ -312,11 +264,8 @@ async def test_plans_can_be_made_edited_and_rendered(tmp_path: Path) -> None:
 
 async def test_supplied_stems_of_other_rates_and_lengths_are_brought_together(tmp_path: Path) -> None:
     """A 24 kHz mono stem of half the length beside a 48 kHz stereo one: the mix has the longer one's length."""
-    settings = Settings(spool=SpoolSettings(directory=tmp_path))
-    main = importlib.import_module("services.mixer.__main__")
-    async with in_process(main.build(settings), settings) as server, aio_channel(server.address) as channel:
-        stage = Stage("mixer", channel, tmp_path)
-        long, short = _song(2.0), np.full((1, 24_000), 0.1, np.float32)
+    async with serving("mixer", tmp_path) as stage:
+        long, short = make_song(2.0), np.full((1, 24_000), 0.1, np.float32)
         config = mixer_service_pb2.MixConfig(
             format=audio_pb2.AudioFormat(sample_rate_hertz=RATE, channels=2),
             settings=mixer_service_pb2.MixSettings(engine="passthrough"),

@@ -11,7 +11,7 @@ import pytest
 
 from outboard.audio.demo import PATHOLOGIES, DemoSong, synthesise
 from outboard.audio.spool import Spool
-from outboard.errors import InvalidInput, NotFound
+from outboard.errors import InvalidInput
 from services.restorer.restore import (
     RestorationReport,
     RestorationSettings,
@@ -239,7 +239,7 @@ def test_bad_requests_are_refused(demo: DemoSong) -> None:
             with pytest.raises(InvalidInput) as not_finite:
                 restored(broken, step)
             assert not_finite.value.reason == "AUDIO_NOT_FINITE"
-    with pytest.raises(NotFound) as unknown:
+    with pytest.raises(InvalidInput) as unknown:
         restored(demo.stems["bass"], RestorationStep("wizard"))
     assert unknown.value.reason == "ENGINE_UNKNOWN"
     with pytest.raises(InvalidInput):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outboard.errors import InvalidInput, NotFound
+from outboard.errors import InvalidInput
 from services.separator.engines import FOUR_STEMS, TWO_STEMS, SeparationReport, SeparationSettings
 from services.separator.separate import list_engines, separate
 
@@ -254,5 +254,5 @@ def test_settings_out_of_range_name_their_field(chosen: dict[str, object], field
 
 def test_an_unknown_engine_is_not_found() -> None:
     """The error names the engines there are."""
-    with pytest.raises(NotFound, match="spectral"):
+    with pytest.raises(InvalidInput, match="spectral"):
         next(separate([song()], RATE, SeparationSettings(engine="magic")))

@@ -13,11 +13,11 @@ from typing import TypeVar
 import numpy as np
 
 from outboard.audio.overlap_add import OverlapAdd, Spectra, StreamingStft, fixed_blocks
+from outboard.audio.reporting import EngineInfo
 from services.separator.engines import (
     FOUR_STEMS,
     VOCALS,
     Audio,
-    EngineInfo,
     Separation,
     SeparationSettings,
     SongFacts,
