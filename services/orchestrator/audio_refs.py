@@ -32,14 +32,6 @@ class AudioRef:
         )
 
 
-@dataclass(frozen=True)
-class Ingested:
-    """A decoded input: its audio, and the result that holds its analysis, tags and cover."""
-
-    audio: AudioRef
-    prefix: str
-
-
 def audio_ref(result: Result, object_name: str, name: str, role: int) -> AudioRef:
     """The reference to one audio object of a result."""
     stored = result.objects[object_name]
