@@ -14,11 +14,12 @@ import torch
 import triton_python_backend_utils as triton
 from torch.utils.dlpack import from_dlpack
 
-from outboard.errors import FailedPrecondition, InvalidInput, OutboardError
+from outboard.errors import InvalidInput, OutboardError
 from outboard.models.htdemucs.network import Core, load
 from outboard.models.htdemucs.variants import VARIANTS
-from outboard.models.registry import ModelSettings
+from outboard.models.registry import find
 from outboard.models.triton_torch import PRECISIONS, Windows
+from outboard.models.weights import WeightsFolder
 
 
 class TritonPythonModel:
@@ -64,11 +65,8 @@ def _windows(name: str, config: dict[str, Any], device: str) -> Windows:
 
 def _core(name: str) -> Core:
     variant = VARIANTS[name]
-    path = ModelSettings().models / variant.model / f"{variant.signature}.safetensors"
-    if not path.is_file():
-        text = f"the weights of {variant.model} are not there: `outboard models pull {variant.model}` fetches them"
-        raise FailedPrecondition(text, reason="MODEL_WEIGHTS_MISSING")
-    return Core(load(path, variant.sources), variant.kept)
+    weights = WeightsFolder(find(variant.model)).require(f"{variant.signature}.safetensors")
+    return Core(load(weights, variant.sources), variant.kept)
 
 
 def _response(stems: torch.Tensor) -> Any:

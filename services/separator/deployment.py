@@ -4,20 +4,20 @@ here.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from dataclasses import replace
 
 from outboard.audio.reporting import EngineInfo
 from outboard.errors import OutboardError
-from outboard.models.htdemucs.transform import CHANNELS, SEGMENT_FRAMES
-from outboard.models.htdemucs.variants import VARIANTS, variants_of
-from outboard.models.inference import Inference
+from outboard.models.htdemucs.variants import variants_of
 from outboard.models.local import LocalInference, arithmetic
 from outboard.models.registry import find, install_hint, missing_packages
-from outboard.models.triton import TritonInference
-from outboard.models.triton_connection import Signature
+from outboard.models.triton import SEPARATION, TritonInference
 from outboard.models.weights import WeightsFolder
 from outboard.settings import Settings, TritonSettings
 from services.separator.engines import Engine
@@ -42,16 +42,44 @@ _FAMILY = (
 
 
 def engines(settings: Settings) -> Mapping[str, Engine]:
-    """All engines, the preferred first: models whose weights are not here are listed, with what to do about it."""
-    family = {info.name: _engine(info, settings.triton) for info in _FAMILY}
+    """All engines, the preferred first: models that cannot be had now are listed, with what to do about it.
+
+    Raises:
+        ResourceExhausted: there is too little shared memory for what the settings ask of it.
+    """
+    client = _client(settings.triton) if settings.triton.address else None
+    family = {info.name: _engine(info, settings.triton, client) for info in _FAMILY}
     return {**family, **ENGINES}
 
 
-def _engine(info: EngineInfo, triton: TritonSettings) -> Engine:
+def _engine(info: EngineInfo, triton: TritonSettings, client: TritonInference | None) -> Engine:
     networks = tuple(Network(variant.name, variant.kept) for variant in variants_of(info.name))
-    if triton.address:
-        return HybridEngine(info, networks, _served, functools.partial(_remote, _shared_client(triton), triton))
-    return HybridEngine(info, networks, _installed, _local)
+    if client is None:
+        return HybridEngine(info, networks, _installed, _local)
+    return HybridEngine(info, networks, functools.partial(_served, client), functools.partial(_remote, client, triton))
+
+
+def _client(triton: TritonSettings) -> TritonInference:
+    client = TritonInference(triton, SEPARATION)
+    atexit.register(client.close)
+    threading.Thread(target=_prepare, args=(client,), name="triton-prepare", daemon=True).start()
+    return client
+
+
+def _prepare(client: TritonInference) -> None:
+    """Has the server load the first engine of the family that it can: no song has to wait for it, and of those before
+    it the server knows from then on why they cannot be had.
+    """
+    for info in _FAMILY:
+        try:
+            for variant in variants_of(info.name):
+                client.check(variant.name)
+        except OutboardError as error:
+            _log.warning("the model server has no %s: %s", info.name, error.message)
+        except CancelledError:
+            return
+        else:
+            return
 
 
 def _installed(info: EngineInfo) -> EngineInfo:
@@ -68,8 +96,11 @@ def _installed(info: EngineInfo) -> EngineInfo:
     return replace(info, weights_digest=digest, backend=how.backend, device=how.device, precision=how.precision)
 
 
-def _served(info: EngineInfo) -> EngineInfo:
+def _served(client: TritonInference, info: EngineInfo) -> EngineInfo:
     """What is known of an engine that a model server computes; its weights are its own affair unless shared."""
+    for variant in variants_of(info.name):
+        if problem := client.problem(variant.name):
+            return _unavailable(info, problem.message, problem.reason)
     try:
         digest = WeightsFolder(find(info.name)).digest()
     except OutboardError:
@@ -93,20 +124,6 @@ def _local(speed: str) -> Deployment:
     return Deployment(_inference(speed).infer, how.backend, how.device, how.precision, windows_in_flight=2)
 
 
-def _shared_client(triton: TritonSettings) -> Callable[[], Inference]:
-    @functools.cache
-    def client() -> Inference:
-        signatures = {
-            variant.name: Signature(
-                {"mix": (CHANNELS, SEGMENT_FRAMES)}, {"stems": (len(variant.kept), CHANNELS, SEGMENT_FRAMES)}
-            )
-            for variant in VARIANTS.values()
-        }
-        return TritonInference(triton, signatures)
-
-    return client
-
-
-def _remote(client: Callable[[], Inference], triton: TritonSettings, speed: str) -> Deployment:
+def _remote(client: TritonInference, triton: TritonSettings, speed: str) -> Deployment:
     # The server's configuration decides about the arithmetic. Windows in flight are what its batches are made of.
-    return Deployment(client().infer, "triton", "triton", "", windows_in_flight=max(2, triton.in_flight // 2))
+    return Deployment(client.infer, "triton", "triton", "", windows_in_flight=max(2, triton.in_flight // 2))

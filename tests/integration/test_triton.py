@@ -15,8 +15,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2 as messages
-from tritonclient.grpc import service_pb2_grpc
 
 from outboard.errors import FailedPrecondition, OutboardError
 from outboard.models.inference import Arrays
@@ -24,7 +22,18 @@ from outboard.models.triton import TritonInference
 from outboard.models.triton_connection import Signature
 from outboard.models.triton_server import TritonServer
 from outboard.settings import TritonSettings
-from tests.integration.triton_toys import CRASH, FAIL, FRAMES, QUEUE, SLEEP, needs_triton, window, write_repository
+from tests.integration.triton_toys import (
+    CRASH,
+    FAIL,
+    FRAMES,
+    QUEUE,
+    SLEEP,
+    model_process,
+    needs_triton,
+    statistics,
+    window,
+    write_repository,
+)
 
 pytestmark = needs_triton
 
@@ -60,27 +69,6 @@ def _reason(future: Future[Arrays]) -> str:
     return error.reason
 
 
-def _model_process(server: TritonServer, model: str) -> int:
-    """The process that computes a model."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().decode()
-            if "python_backend_stub" not in command or f"/{model}/1/" not in command:
-                continue
-            parent = (folder / "status").read_text().partition("PPid:\t")[2].split()[0]
-            if f"--grpc-port={server.address.rpartition(':')[2]}" in Path(f"/proc/{parent}/cmdline").read_text():
-                return int(folder.name)
-        except OSError:  # it has just ended
-            continue
-    raise AssertionError(f"no process computes {model}")
-
-
-def _statistics(server: TritonServer, model: str) -> Any:
-    with grpc.insecure_channel(server.address) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        return stub.ModelStatistics(messages.ModelStatisticsRequest(name=model)).model_stats[0]
-
-
 @pytest.mark.parametrize("shared_memory", [False, True], ids=["wire", "shared memory"])
 def test_numbers_arrive_as_they_were_sent(server: TritonServer, shared_memory: bool) -> None:
     """Every sample comes back exactly, in batches of one to four, over the wire and through shared memory."""
@@ -99,12 +87,12 @@ def test_windows_of_different_jobs_share_batches(server: TritonServer) -> None:
     jobs = [_inference(server), _inference(server)]
     for job in jobs:
         job.check("toy")
-    before = _statistics(server, "toy")
+    before = statistics(server, "toy")
     busy = jobs[0].infer("toy", {"mix": window(SLEEP)})
     time.sleep(0.1)
     futures = [job.infer("toy", {"mix": window(seed=i)}) for i in range(2) for job in jobs]
     wait([busy, *futures], timeout=60)
-    after = _statistics(server, "toy")
+    after = statistics(server, "toy")
     windows = after.inference_count - before.inference_count
     executions = after.execution_count - before.execution_count
     assert windows == 5
@@ -118,7 +106,7 @@ def test_a_crashed_model_is_replaced_while_jobs_wait(server: TritonServer, infer
     other = _inference(server)
     inference.check("toy")
     futures = [inference.infer("toy", {"mix": window(SLEEP, seed=i)}) for i in range(3)]
-    os.kill(_model_process(server, "toy"), signal.SIGKILL)
+    os.kill(model_process(server, "toy"), signal.SIGKILL)
     futures += [job.infer("toy", {"mix": window(seed=i)}) for i in range(3) for job in (inference, other)]
     for future in futures:
         assert future.result(timeout=60)["stems"].shape == (1, 4, 2, FRAMES)
@@ -129,13 +117,13 @@ def test_a_probe_replaces_a_crashed_model_before_anybody_asks(server: TritonServ
     """The watch notices a model's dead process, which the server calls ready, and replaces it without any job."""
     inference = _inference(server, probe_seconds=0.2)
     inference.check("toy")
-    dead = _model_process(server, "toy")
+    dead = model_process(server, "toy")
     os.kill(dead, signal.SIGKILL)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         time.sleep(0.2)
         try:
-            if _model_process(server, "toy") != dead and _statistics(server, "toy").inference_count:
+            if model_process(server, "toy") != dead and statistics(server, "toy").inference_count:
                 break
         except (AssertionError, grpc.RpcError):
             continue
@@ -183,7 +171,7 @@ def test_cancelled_windows_are_not_computed(server: TritonServer) -> None:
     """Cancelling takes windows out of the server's queue and out of the client's own."""
     inference = _inference(server, in_flight=6)
     inference.check("toy")
-    before = _statistics(server, "toy").inference_count
+    before = statistics(server, "toy").inference_count
     futures = [inference.infer("toy", {"mix": np.repeat(window(SLEEP), 4, axis=0)}) for _ in range(12)]
     time.sleep(0.2)  # one batch computes, five wait on the server, six here
     assert [future.cancel() for future in futures[1:]] == [True] * 11
@@ -191,7 +179,7 @@ def test_cancelled_windows_are_not_computed(server: TritonServer) -> None:
     with pytest.raises(CancelledError):
         futures[-1].result(timeout=60)
     inference.check("toy")
-    computed = _statistics(server, "toy").inference_count - before
+    computed = statistics(server, "toy").inference_count - before
     assert computed == 4 + 1, "the first batch, and the probe of the check"
     inference.close()
 

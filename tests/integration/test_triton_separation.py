@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2 as messages
-from tritonclient.grpc import service_pb2_grpc
 
 torch = pytest.importorskip("torch")
 network = pytest.importorskip("outboard.models.htdemucs.network")
@@ -21,7 +17,7 @@ from outboard.models.htdemucs.variants import FOUR_SOURCES, VARIANTS  # noqa: E4
 from outboard.models.triton import SEPARATION, TritonInference  # noqa: E402
 from outboard.models.triton_server import TritonServer  # noqa: E402
 from outboard.settings import TritonSettings  # noqa: E402
-from tests.integration.triton_toys import needs_triton  # noqa: E402
+from tests.integration.triton_toys import needs_triton, statistics  # noqa: E402
 
 pytestmark = needs_triton
 
@@ -51,12 +47,6 @@ def _mix(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.5, 0.5, (1, 2, SEGMENT_FRAMES)).astype(np.float32)
 
 
-def _statistics(server: TritonServer) -> Any:
-    with grpc.insecure_channel(server.address) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        return stub.ModelStatistics(messages.ModelStatisticsRequest(name="htdemucs")).model_stats[0]
-
-
 def test_windows_of_different_jobs_share_batches_and_keep_their_sound(server: TritonServer, weights: Path) -> None:
     """Windows of two clients are computed in common batches, as the server's statistics show, and each comes out as the
     network called directly makes it, to -100 dBFS.
@@ -68,13 +58,13 @@ def test_windows_of_different_jobs_share_batches_and_keep_their_sound(server: Tr
         expected = [direct(torch.from_numpy(mix)).numpy() for mix in mixes]
     settings = TritonSettings(address=server.address)
     clients = [TritonInference(settings, SEPARATION), TritonInference(settings, SEPARATION)]
-    before = _statistics(server)
+    before = statistics(server, "htdemucs")
     futures = [client.infer("htdemucs", {"mix": mix}) for mix in mixes for client in clients]
     for index, future in enumerate(futures):
         error = np.max(np.abs(future.result(timeout=100)["stems"] - expected[index // 2]))
         error_db = 20 * np.log10(max(float(error), 1e-12))
         assert error_db < -100, f"window {index}: {error_db:.1f} dBFS"
-    after = _statistics(server)
+    after = statistics(server, "htdemucs")
     executions = after.execution_count - before.execution_count
     assert after.inference_count - before.inference_count == len(futures)
     assert executions < len(futures), f"{executions} executions for {len(futures)} windows"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2 as messages
+from tritonclient.grpc import service_pb2_grpc
 
-from outboard.models.triton_server import INSTALLATION
+from outboard.models.triton_server import INSTALLATION, TritonServer
 
 FRAMES = 1000
 BATCH = 4
@@ -82,3 +86,25 @@ def window(order: float | None = None, seed: int = 0) -> NDArray[np.float32]:
     if order is not None:
         made[0, 0, 0] = order
     return made
+
+
+def model_process(server: TritonServer, model: str) -> int:
+    """The process that computes a model."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode()
+            if "python_backend_stub" not in command or f"/{model}/1/" not in command:
+                continue
+            parent = (folder / "status").read_text().partition("PPid:\t")[2].split()[0]
+            if f"--grpc-port={server.address.rpartition(':')[2]}" in Path(f"/proc/{parent}/cmdline").read_text():
+                return int(folder.name)
+        except OSError:  # it has just ended
+            continue
+    raise AssertionError(f"no process computes {model}")
+
+
+def statistics(server: TritonServer, model: str) -> Any:
+    """The server's counts of a model."""
+    with grpc.insecure_channel(server.address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        return stub.ModelStatistics(messages.ModelStatisticsRequest(name=model)).model_stats[0]
