@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,10 @@ SONGS = (
 )
 INDICES = ("shimmer_index", "mud_index", "spectral_hole_ratio", "hard_panning_index", "flat_dynamics_index")
 NOISE = 0.02  # indices are defined to be steady to ±0.02
+# A guard-rail that held the loudness back, or coding that overshoots: nothing else excuses a target that was missed.
+ALLOWED_REASON = re.compile(
+    r"would press the crest factor below|would need more than .* of limiting|^Coding at \d+ kbit/s overshoots"
+)
 HIGH = 0.25  # an index above this is a fault that must come down
 
 
@@ -63,7 +68,9 @@ def check_delivery(delivered: Delivered, *, target_lufs: float, ceiling_dbtp: fl
     if mastering.target_reached:
         assert abs(loudness - target_lufs) <= 0.2, f"{loudness:.2f} LUFS, target {target_lufs}"
     else:
-        assert mastering.target_missed_reason, f"{loudness:.2f} LUFS without a reason"
+        reason = mastering.target_missed_reason
+        assert ALLOWED_REASON.search(reason), f"{loudness:.2f} LUFS, target {target_lufs}: {reason!r}"
+        assert loudness < target_lufs, f"{loudness:.2f} LUFS, above the target {target_lufs}: {reason!r}"
     peak = delivered.master.true_peak_dbtp
     assert peak is not None
     assert peak <= ceiling_dbtp + tolerance_db, f"{peak:.3f} dBTP, ceiling {ceiling_dbtp}"

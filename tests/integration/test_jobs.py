@@ -23,9 +23,11 @@ from outboard.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from outboard.rpc.channel import outboard_errors
 from outboard.storage import FolderStore
 from outboard.v1 import audio_pb2, master_service_pb2, separator_service_pb2
 from outboard.v1 import job_service_pb2 as messages
+from services.orchestrator.results import prefix_of
 from tests.integration.orchestrator_bench import Bench, bench, noise_file
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -366,7 +368,7 @@ async def test_restorer_that_fails_costs_the_restoration_only(mesh: Bench) -> No
     assert len([artifact for artifact in job.artifacts if "/stems/" in artifact.name]) == 4
 
 
-async def test_store_that_fails_ends_the_job(mesh: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_store_ends_the_job(mesh: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full store ends the job with STORAGE_FULL when making room does not help, and leaves nothing partial."""
     upload = await mesh.upload(31)
     real = FolderStore.writer
@@ -384,6 +386,38 @@ async def test_store_that_fails_ends_the_job(mesh: Bench, monkeypatch: pytest.Mo
     assert error is not None
     assert error.reason == "STORAGE_FULL"
     assert not list((mesh.folder / "partial").iterdir())
+
+
+@pytest.mark.parametrize(("failures", "state"), [(2, Job.STATE_SUCCEEDED), (1000, Job.STATE_FAILED)])
+async def test_store_that_does_not_answer(
+    mesh: Bench, monkeypatch: pytest.MonkeyPatch, failures: int, state: int
+) -> None:
+    """A store that is away for a moment costs a retry, one that stays away ends it with STORAGE_UNAVAILABLE: either
+    way nothing partial is left, and the next job is served."""
+    upload = await mesh.upload(41 + failures)
+    real, asked = FolderStore.writer, []
+
+    def away(store: FolderStore, key: str) -> object:
+        if "/results/" in key:
+            asked.append(key)
+            if len(asked) <= failures:
+                raise Unavailable("the store does not answer (EIO)", reason="STORAGE_UNAVAILABLE")
+        return real(store, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("services.orchestrator.job_context.RETRY_DELAYS_SECONDS", (0.01, 0.01, 0.01))
+        patch.setattr(FolderStore, "writer", away)
+        job = await mesh.client.create_job(Job(song=messages.SongInput(upload=upload.name)))
+        job = await mesh.client.wait(job.name)
+    error = failure(job)
+    assert job.state == state, error
+    if state == Job.STATE_FAILED:
+        assert isinstance(error, Unavailable)
+        assert error.reason == "STORAGE_UNAVAILABLE"
+        assert len(asked) == 4, "the step was not tried again"
+    assert not list((mesh.folder / "partial").iterdir())
+    job = await mesh.client.create_job(Job(song=messages.SongInput(upload=upload.name)))
+    assert (await mesh.client.wait(job.name)).state == Job.STATE_SUCCEEDED
 
 
 async def test_watch_is_ordered_and_calm(mesh: Bench) -> None:
@@ -449,8 +483,21 @@ async def test_download_from_an_offset(mesh: Bench) -> None:
     request = messages.DownloadArtifactRequest(name=artifact.name, offset=100_000)
     data = b"".join([response.data async for response in stub.DownloadArtifact(request)])
     assert data == noise_file(2, 1.0)[100_000:]
+    for offset in (-1, artifact.size_bytes + 1):
+        request.offset = offset
+        with pytest.raises(InvalidInput) as caught, outboard_errors():
+            await anext(aiter(stub.DownloadArtifact(request)))
+        assert caught.value.violations[0].field == "offset"
+    request.offset = artifact.size_bytes
+    assert [response.data async for response in stub.DownloadArtifact(request)] == [b""]
     with pytest.raises(NotFound):
         await mesh.client.read(messages.Artifact(name=f"{job.name}/artifacts/none.wav"))
+
+
+async def _requests(start: messages.UploadStart, data: bytes) -> AsyncIterator[messages.UploadAudioRequest]:
+    yield messages.UploadAudioRequest(start=start)
+    for begin in range(0, len(data), 65536):
+        yield messages.UploadAudioRequest(data=data[begin : begin + 65536])
 
 
 async def test_upload_resumes_where_it_broke(mesh: Bench) -> None:
@@ -505,12 +552,48 @@ async def test_upload_with_a_wrong_digest(mesh: Bench) -> None:
     """Bytes that do not have the announced digest are refused, and may be sent again from the beginning."""
     start = messages.UploadStart(size_bytes=3, sha256="0" * 64)
 
-    async def sent() -> AsyncIterator[messages.UploadAudioRequest]:
+    async def sent(data: bytes) -> AsyncIterator[messages.UploadAudioRequest]:
         yield messages.UploadAudioRequest(start=start)
-        yield messages.UploadAudioRequest(data=b"abc")
+        if data:
+            yield messages.UploadAudioRequest(data=data)
 
-    with pytest.raises(InvalidInput):
-        await mesh.client._upload_stream(sent())
+    start.name = (await mesh.client._upload_stream(sent(b""))).name
+    with pytest.raises(InvalidInput) as caught:
+        await mesh.client._upload_stream(sent(b"abd"))
+    assert caught.value.violations[0].field == "start.sha256"
+    assert (await mesh.client.get_upload(start.name)).size_bytes == 0
+    start.sha256 = hashlib.sha256(b"abc").hexdigest()
+    upload = await mesh.client._upload_stream(sent(b"abc"))
+    assert (upload.complete, upload.sha256) == (True, start.sha256)
+
+
+async def test_upload_whose_connection_breaks(mesh: Bench) -> None:
+    """A call that dies in the middle of the bytes leaves what had arrived; the upload goes on from there, whole."""
+    data = noise_file(42, 2.0)
+    half = len(data) // 2
+    start = messages.UploadStart(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    opened = await mesh.client._upload_stream(_requests(start, b""))
+    start.name = opened.name
+    sent = asyncio.Event()
+
+    async def half_of_it() -> AsyncIterator[messages.UploadAudioRequest]:
+        async for request in _requests(start, data[:half]):
+            yield request
+        sent.set()
+        await asyncio.Event().wait()
+
+    call = mesh.client._stub.UploadAudio(half_of_it())
+    await sent.wait()
+    await asyncio.sleep(0.2)
+    call.cancel()
+    async with asyncio.timeout(10):
+        while not (arrived := (await mesh.client.get_upload(start.name)).size_bytes):
+            await asyncio.sleep(0.02)
+    assert arrived == half
+    start.offset = arrived
+    upload = await mesh.client._upload_stream(_requests(start, data[half:]))
+    assert upload.complete
+    assert upload.sha256 == start.sha256
 
 
 async def test_malformed_upload_streams(mesh: Bench) -> None:
@@ -561,8 +644,6 @@ async def test_upload_over_the_limit(mesh: Bench, monkeypatch: pytest.MonkeyPatc
 
 async def test_folder_store_has_no_urls(mesh: Bench) -> None:
     """Signed URLs are FAILED_PRECONDITION with STORAGE_UNSUPPORTED on a folder."""
-    from outboard.rpc.channel import outboard_errors
-
     with pytest.raises(FailedPrecondition) as caught, outboard_errors():
         await mesh.client._stub.CreateUploadUrl(messages.CreateUploadUrlRequest(size_bytes=1))
     assert caught.value.reason == "STORAGE_UNSUPPORTED"
@@ -580,12 +661,21 @@ async def test_expired_artifact_says_so(mesh: Bench) -> None:
 
 
 async def test_housekeeping_keeps_what_running_jobs_use(mesh: Bench) -> None:
-    """A sweep with a cap of nothing removes finished jobs' results, and nothing that a running job refers to."""
+    """Making room removes finished jobs' results, and nothing that a running job refers to."""
+    ended = await mesh.client.wait((await mesh.job(43)).name)
     mesh.behaviour.seconds_per_chunk["master"] = 0.4
     job = await mesh.job(37)
     while (await mesh.client.get_job(job.name)).state != Job.STATE_MASTERING:
         await asyncio.sleep(0.05)
-    mesh.parts.housekeeper.make_room()
-    mesh.parts.housekeeper.make_room()
+    before = {info.key for info in FolderStore(mesh.folder).list("")}
+    for _ in range(20):
+        mesh.parts.housekeeper.make_room()
+    removed = before - {info.key for info in FolderStore(mesh.folder).list("")}
+    assert removed
+    used = mesh.parts.housekeeper._database.uses_of([job.name.removeprefix("jobs/")])
+    assert len(used) > 5
+    assert not {key for key in removed if prefix_of(key) in used}
+    with pytest.raises(NotFound):
+        await mesh.client.read(_artifact(ended, "master.wav"))
     ended = await mesh.client.wait(job.name)
     assert ended.state == Job.STATE_SUCCEEDED, failure(ended)
