@@ -14,7 +14,7 @@ MAX_STEMS = 12
 CONSOLE, PASSTHROUGH = "console", "passthrough"
 # The preferred first. A version is raised whenever the engine's sound changes.
 ENGINES = (
-    EngineInfo(CONSOLE, 1, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
+    EngineInfo(CONSOLE, 2, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
     EngineInfo(PASSTHROUGH, 1, description="The plain sum of the stems."),
 )
 
