@@ -111,6 +111,30 @@ BIT_DEPTH_32F: BitDepth.ValueType  # 3
 """32-bit float."""
 Global___BitDepth: _TypeAlias = BitDepth  # noqa: Y015
 
+class _Dither:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DitherEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dither.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DITHER_UNSPECIFIED: _Dither.ValueType  # 0
+    """The same as DITHER_TPDF."""
+    DITHER_TPDF: _Dither.ValueType  # 1
+    """White triangular noise."""
+    DITHER_NOISE_SHAPED: _Dither.ValueType  # 2
+    """The same, with its error moved to where the ear is dull."""
+
+class Dither(_Dither, metaclass=_DitherEnumTypeWrapper):
+    """Noise that keeps rounding to integers from being distortion."""
+
+DITHER_UNSPECIFIED: Dither.ValueType  # 0
+"""The same as DITHER_TPDF."""
+DITHER_TPDF: Dither.ValueType  # 1
+"""White triangular noise."""
+DITHER_NOISE_SHAPED: Dither.ValueType  # 2
+"""The same, with its error moved to where the ear is dull."""
+Global___Dither: _TypeAlias = Dither  # noqa: Y015
+
 @_typing.final
 class MasterRequest(_message.Message):
     """Request of Master."""
@@ -343,6 +367,7 @@ class DeliverableSpec(_message.Message):
     SAMPLE_RATE_HERTZ_FIELD_NUMBER: _builtins.int
     BIT_DEPTH_FIELD_NUMBER: _builtins.int
     BITRATE_KBPS_FIELD_NUMBER: _builtins.int
+    DITHER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name without extension, letters, digits, '-', '_' and '.'."""
     container: Global___Container.ValueType
@@ -353,6 +378,8 @@ class DeliverableSpec(_message.Message):
     """Samples of the file; not for mp3."""
     bitrate_kbps: _builtins.int
     """Bit rate of mp3 in kbit/s, 128 to 320. 0: 320."""
+    dither: Global___Dither.ValueType
+    """Dither of integer samples; not for mp3 and 32-bit float."""
     def __init__(
         self,
         *,
@@ -361,10 +388,11 @@ class DeliverableSpec(_message.Message):
         sample_rate_hertz: _builtins.int = ...,
         bit_depth: Global___BitDepth.ValueType = ...,
         bitrate_kbps: _builtins.int = ...,
+        dither: Global___Dither.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bitrate_kbps", b"bitrate_kbps", "container", b"container", "name", b"name", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bitrate_kbps", b"bitrate_kbps", "container", b"container", "dither", b"dither", "name", b"name", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.audio.dither import TpdfDither
+from outboard.audio.dither import NoiseShapedDither, TpdfDither
 from outboard.audio.files import FileSpec, Tags, decode, encode
 from outboard.audio.loudness import LoudnessMeter
 from outboard.audio.reporting import part
@@ -34,9 +34,9 @@ LOSSY_TOLERANCE_DB = 0.2
 """What a delivered file may read over its ceiling."""
 
 _WITHIN_DB = 0.01  # an encode this close to the tolerance is not good enough: meters of others round differently
-_NEGLIGIBLE_LU = 0.12
+_NEGLIGIBLE_LU = 0.05
 _DIPS_SUFFICE_DB = 0.15  # what a low-rate coder overshoots by less than this is mended by dips alone
-_MOST_ENCODES_FOR_LOUDNESS = 5  # every encode differs by some hundredths anyway: no chase after loudness alone
+_MOST_ENCODES_FOR_LOUDNESS = 6  # every encode differs by some hundredths anyway: no chase after loudness alone
 _MOST_ENCODES_LOSSLESS = 6
 _MOST_ENCODES_HIGH_RATE = 3
 _MOST_ENCODES_LOW_RATE = 8
@@ -182,7 +182,10 @@ def _quantised(rendered: Iterator[Array], target: Target, channels: int) -> Iter
     if spec.container == "mp3" or spec.bit_depth == "32f":
         yield from rendered
         return
-    dither = TpdfDither(int(spec.bit_depth), channels, target.seed)
+    depth = int(spec.bit_depth)
+    dither = TpdfDither(depth, channels, target.seed)
+    if spec.dither == "noise_shaped":
+        dither = NoiseShapedDither(depth, channels, target.seed, spec.sample_rate_hertz)
     for block in rendered:
         yield dither.process(block)
 

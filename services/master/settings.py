@@ -21,6 +21,7 @@ ENGINE_CHAIN, ENGINE_PASSTHROUGH = "chain", "passthrough"
 ENGINE_MATCH, ENGINE_MATCHERING = "match", "matchering"
 REFERENCE_ENGINES = (ENGINE_MATCH, ENGINE_MATCHERING)
 ENGINES = ("", ENGINE_CHAIN, *REFERENCE_ENGINES, ENGINE_PASSTHROUGH)
+DITHERS = ("tpdf", "noise_shaped")
 LOWEST_TARGET_LUFS, HIGHEST_TARGET_LUFS = -40.0, -5.0
 _SAMPLE_RATES_HERTZ = (44100, 48000, 88200, 96000)
 _MP3_RATES_HERTZ = (44100, 48000)
@@ -29,13 +30,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class DeliverableSpec:
-    """A file to render: name without extension; `bit_depth` is for wav and flac, `bitrate_kbps` for mp3."""
+    """A file to render: name without extension; `bit_depth` and `dither` for wav and flac, `bitrate_kbps` for mp3."""
 
     name: str = "master"
     container: str = "wav"
     sample_rate_hertz: int = 48000
     bit_depth: str = "24"
     bitrate_kbps: int = 320
+    dither: str = "tpdf"
 
     @property
     def file_name(self) -> str:
@@ -328,6 +330,8 @@ def _spec_violations(spec: DeliverableSpec, path: str) -> list[Violation]:
     depths = {"wav": ("16", "24", "32f"), "flac": ("16", "24")}.get(spec.container)
     if depths is not None and spec.bit_depth not in depths:
         wrong.append(Violation(f"{path}.bit_depth", f"{spec.container} has no bit depth {spec.bit_depth!r}: {depths}"))
+    if spec.dither not in DITHERS:
+        wrong.append(Violation(f"{path}.dither", f"{spec.dither!r} is not one of {', '.join(DITHERS)}"))
     if spec.container == "mp3" and spec.bitrate_kbps not in BITRATES_KBPS:
         wrong.append(Violation(f"{path}.bitrate_kbps", f"{spec.bitrate_kbps} is not one of {BITRATES_KBPS}"))
     return wrong

@@ -23,7 +23,8 @@ from services.master.profile import MasterProfile
 
 _RUMBLE = (CurvePoint(2.0, -80.0), CurvePoint(10.0, -24.0), CurvePoint(20.0, -4.0), CurvePoint(30.0, 0.0))
 _SMOOTHING_OCTAVES = 0.4  # standard deviation: single notes are not tone
-_FURTHEST_DB = 15.0  # beyond this a third of an octave is empty, not off
+_EMPTY_DB = 18.0  # a third of an octave so far under its target is cut off, not quiet, and says nothing of tone
+_FURTHEST_DB = 12.0
 _AUDIBLE_DB = 0.1
 _SUB_HERTZ, _AIR_HERTZ = 60.0, 6000.0
 _HIGHEST_SHARE = 0.45  # of the sample rate: nothing is done closer to Nyquist
@@ -83,7 +84,8 @@ def _tonal_curve(levels: Sequence[BandLevel], profile: MasterProfile, intensity:
         return {}
     hertz = np.array([math.sqrt(band.low_hertz * band.high_hertz) for band in levels])
     off = np.array([band.deviation_db for band in levels]) - profile.target_offsets_db(hertz)
-    smooth = _smoothed(hertz, np.clip(off, -_FURTHEST_DB, _FURTHEST_DB))
+    there = off > -_EMPTY_DB
+    smooth = _smoothed(hertz, np.clip(off, -_FURTHEST_DB, _FURTHEST_DB), there.astype(np.float64))
     beyond = np.maximum(np.abs(smooth) - profile.tolerance_db, 0.0)
     gains = np.clip(
         -np.sign(smooth) * profile.correction * beyond, -profile.equalizer_limit_db, profile.equalizer_limit_db
@@ -93,10 +95,12 @@ def _tonal_curve(levels: Sequence[BandLevel], profile: MasterProfile, intensity:
     return {float(f): float(gain) for f, gain in zip(hertz, intensity * gains, strict=True)}
 
 
-def _smoothed(hertz: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _smoothed(
+    hertz: NDArray[np.float64], values: NDArray[np.float64], counts: NDArray[np.float64]
+) -> NDArray[np.float64]:
     octaves = np.log2(hertz)
-    weights = np.exp(-0.5 * ((octaves[:, None] - octaves[None, :]) / _SMOOTHING_OCTAVES) ** 2)
-    smooth: NDArray[np.float64] = weights @ values / weights.sum(axis=1)
+    weights = counts * np.exp(-0.5 * ((octaves[:, None] - octaves[None, :]) / _SMOOTHING_OCTAVES) ** 2)
+    smooth: NDArray[np.float64] = weights @ values / np.maximum(weights.sum(axis=1), 1e-9)
     return smooth
 
 
