@@ -193,6 +193,11 @@ class Chain:
         return len(self._slots)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether sound passes through unchanged."""
+        return not self._slots
+
+    @property
     def key_names(self) -> frozenset[str]:
         """Names of the sidechain signals that ``process`` must be given."""
         return frozenset(name for delays in self._key_delays for name in delays)

@@ -588,13 +588,13 @@ class StripReport(_message.Message):
     mid_side_ratio_after_db: _builtins.float
     """Side over mid energy afterwards, in dB."""
     integrated_before_lufs: _builtins.float
-    """Loudness before, in LUFS."""
+    """Loudness before, in LUFS; unset for silence."""
     integrated_after_lufs: _builtins.float
-    """Loudness afterwards, in LUFS."""
+    """Loudness after the fader, in LUFS; unset for silence."""
     masking_before_index: _builtins.float
-    """Masking of this strip by the others before, 0 to 1."""
+    """Masking of this strip by the others before, 0 to 1; not measured yet."""
     masking_after_index: _builtins.float
-    """Masking of this strip by the others afterwards, 0 to 1."""
+    """Masking of this strip by the others afterwards, 0 to 1; not measured yet."""
     @_builtins.property
     def processors(self) -> _containers.RepeatedCompositeFieldContainer[_processor_pb2.ProcessorReport]:
         """Each processor."""

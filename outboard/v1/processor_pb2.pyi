@@ -163,9 +163,9 @@ class FilterBand(_message.Message):
     frequency_hertz: _builtins.float
     """Centre or corner in hertz."""
     gain_db: _builtins.float
-    """Gain of peaks and shelves in dB, -24 to 24."""
+    """Gain of peaks and shelves in dB, -24 to 24; other shapes have none."""
     q: _builtins.float
-    """Quality factor of peaks, slope of shelves, 0.1 to 20."""
+    """Quality factor of peaks, shelves and notches, 0.1 to 20; passes have none."""
     order: _builtins.int
     """Order of a pass, 1 to 8."""
     def __init__(
@@ -377,13 +377,13 @@ class DynamicBand(_message.Message):
     RELEASE_MS_FIELD_NUMBER: _builtins.int
     SIDECHAIN_FIELD_NUMBER: _builtins.int
     shape: Global___FilterShape.ValueType
-    """Shape: peak or shelf."""
+    """Shape; only FILTER_SHAPE_PEAK so far."""
     frequency_hertz: _builtins.float
     """Centre in hertz."""
     q: _builtins.float
     """Quality factor."""
     threshold_db: _builtins.float
-    """Level in the band above which it acts, in dBFS; ignored where relative_threshold is set."""
+    """Level in the band above which it acts, in dBFS; ignored where relative_threshold_db is set."""
     relative_threshold_db: _builtins.float
     """Level of the band relative to the whole strip above which it acts, in dB."""
     ratio: _builtins.float
@@ -884,7 +884,7 @@ class Plugin(_message.Message):
 
     @_builtins.property
     def stand_in(self) -> Global___Processor:
-        """What serves where the plugin does not: index of the stand-in's chain position is this one."""
+        """The native processor that takes this slot where the plugin cannot be loaded or fails."""
 
     def __init__(
         self,

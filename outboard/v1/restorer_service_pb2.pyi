@@ -71,7 +71,7 @@ class RestoreConfig(_message.Message):
 
     @_builtins.property
     def facts(self) -> _analysis_pb2.SongFacts:
-        """Facts of the stem's song, where known."""
+        """Facts of the stem's song, where known. No engine uses them yet: leave them out."""
 
     def __init__(
         self,
@@ -192,21 +192,21 @@ class Diagnosis(_message.Message):
     CLIPPED_SAMPLES_FIELD_NUMBER: _builtins.int
     DC_OFFSET_FIELD_NUMBER: _builtins.int
     bandwidth_hertz: _builtins.float
-    """Where the spectrum ends, in hertz."""
+    """Where the spectrum ends, in hertz; not measured yet."""
     bandwidth_slope_db_per_octave: _builtins.float
-    """How steeply it ends, in dB per octave."""
+    """How steeply it ends, in dB per octave; not measured yet."""
     brick_wall: _builtins.bool
-    """Whether the end looks like a codec's wall and not like a natural one."""
+    """Whether the end looks like a codec's wall and not like a natural one; not measured yet."""
     spectral_hole_ratio: _builtins.float
-    """Share of the time-frequency plane that was emptied, 0 to 1."""
+    """Share of the time-frequency plane that was emptied, 0 to 1; not measured yet."""
     shimmer_index: _builtins.float
     """Metallic peaks at 8 to 12 kHz, 0 clean to 1 severe."""
     noise_floor_dbfs: _builtins.float
-    """Level of the noise floor in dBFS."""
+    """Level of the noise floor in dBFS; not measured yet."""
     noise_stationarity: _builtins.float
-    """How steady the noise floor is, 0 to 1."""
+    """How steady the noise floor is, 0 to 1; not measured yet."""
     sibilance_index: _builtins.float
-    """Excess of sibilants, 0 none to 1 severe."""
+    """Excess of sibilants, 0 none to 1 severe; not measured yet."""
     clipped_samples: _builtins.int
     """Samples in flat runs at the top of the scale."""
     @_builtins.property

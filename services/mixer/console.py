@@ -131,6 +131,8 @@ class StripReport:
     processors: tuple[ProcessorReport, ...] = ()
     mid_side_ratio_before_db: float | None = None
     mid_side_ratio_after_db: float | None = None
+    integrated_before_lufs: float | None = None
+    integrated_after_lufs: float | None = None
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,31 @@ from numpy.typing import NDArray
 from outboard.audio.chain import Chain
 from outboard.audio.dynamics import Delay
 from outboard.audio.filters import Audio, to_float32
+from outboard.audio.loudness import LoudnessMeter
 from outboard.audio.stereo import StereoMeter, pan_gains
 from services.mixer.check import MIX_NAME
 from services.mixer.console import Bus, MixPlan, Strip, StripReport
+
+
+class _Meters:
+    """What a strip or bus is judged by, on one side of it. Silence that delays put around the sound is gated out."""
+
+    def __init__(self, sample_rate_hertz: int) -> None:
+        self._stereo = StereoMeter()
+        self._loudness = LoudnessMeter(sample_rate_hertz, 2)
+
+    def process(self, block: NDArray[np.floating]) -> None:
+        """Take in a stereo block."""
+        self._stereo.process(block)
+        self._loudness.process(to_float32(block))
+
+    @property
+    def mid_side_ratio_db(self) -> float | None:
+        return self._stereo.mid_side_ratio_db
+
+    @property
+    def integrated_lufs(self) -> float | None:
+        return self._loudness.integrated_lufs
 
 
 class _StripAtWork:
@@ -21,7 +43,6 @@ class _StripAtWork:
     def __init__(self, strip: Strip, sample_rate_hertz: int) -> None:
         self.strip = strip
         self.chain = Chain(strip.chain, sample_rate_hertz)
-        self.before, self.after = StereoMeter(), StereoMeter()
         left, right = pan_gains(strip.pan)
         sign = -1.0 if strip.polarity_inverted else 1.0
         self._gains = sign * 10.0 ** (strip.gain_db / 20.0) * np.array([[left], [right]])
@@ -29,6 +50,9 @@ class _StripAtWork:
             np.array([float(p.frame) for p in strip.envelope]),
             np.array([p.gain_db for p in strip.envelope]),
         )
+        self.before = _Meters(sample_rate_hertz)
+        touched = not self.chain.is_empty or np.any(self._gains != 1.0) or strip.envelope
+        self.after = _Meters(sample_rate_hertz) if touched else self.before
         self._delay = Delay(2, 0)
         self._late = 0
 
@@ -45,7 +69,8 @@ class _StripAtWork:
         if self.strip.envelope:
             frames = start - self._late + np.arange(out.shape[1])
             out *= 10.0 ** (np.interp(frames, *self._points) / 20.0)
-        self.after.process(out)
+        if self.after is not self.before:
+            self.after.process(out)
         return out
 
     def report(self) -> StripReport:
@@ -57,6 +82,8 @@ class _StripAtWork:
             processors=self.chain.reports(),
             mid_side_ratio_before_db=self.before.mid_side_ratio_db,
             mid_side_ratio_after_db=self.after.mid_side_ratio_db,
+            integrated_before_lufs=self.before.integrated_lufs,
+            integrated_after_lufs=self.after.integrated_lufs,
         )
 
 
@@ -66,8 +93,10 @@ class _BusAtWork:
     def __init__(self, bus: Bus, sample_rate_hertz: int, key_delay_frames: int) -> None:
         self.bus = bus
         self.chain = Chain(bus.chain, sample_rate_hertz)
-        self.before, self.after = StereoMeter(), StereoMeter()
         self._gain = 10.0 ** (bus.gain_db / 20.0)
+        self.before = _Meters(sample_rate_hertz)
+        touched = not self.chain.is_empty or self._gain != 1.0
+        self.after = _Meters(sample_rate_hertz) if touched else self.before
         self._keys = {name: Delay(2, key_delay_frames) for name in sorted(self.chain.key_names)}
         self._delay = Delay(2, 0)
 
@@ -81,7 +110,8 @@ class _BusAtWork:
         own_keys = {name: delay.process(keys[name]) for name, delay in self._keys.items()}
         late = self._delay.process(self.chain.process(to_float32(total), own_keys))
         out: NDArray[np.float64] = late * np.float64(self._gain)
-        self.after.process(out)
+        if self.after is not self.before:
+            self.after.process(out)
         return out
 
     def report(self) -> StripReport:
@@ -92,6 +122,8 @@ class _BusAtWork:
             processors=self.chain.reports(),
             mid_side_ratio_before_db=self.before.mid_side_ratio_db,
             mid_side_ratio_after_db=self.after.mid_side_ratio_db,
+            integrated_before_lufs=self.before.integrated_lufs,
+            integrated_after_lufs=self.after.integrated_lufs,
         )
 
 

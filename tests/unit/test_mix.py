@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from outboard.audio.analysis import analyze
 from outboard.audio.chain import Chain
 from outboard.audio.processors import BandExtender, Compressor, Equalizer, FilterBand, Processor, StereoWidth
 from outboard.errors import InvalidInput
@@ -180,3 +181,15 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     for given, plan, words in wrong:
         with pytest.raises(InvalidInput, match=words):
             next(mix(given, RATE, plan, spool_directory=tmp_path))
+
+
+def test_reports_tell_the_loudness_of_every_strip(tmp_path: Path) -> None:
+    """Before its chain and after its fader: -6 dB are 6 LU, a silent stem has none, the mix is the last bus."""
+    parts = {**stems(RATE, 1), "quiet": np.zeros((2, RATE), np.float32)}
+    plan = MixPlan((Strip("s0", "other", gain_db=-6.0), Strip("quiet", "other", chain=(LATE,))))
+    _, report = rendered(parts, plan, tmp_path)
+    strip, quiet = report.strips
+    assert strip.integrated_before_lufs == pytest.approx(analyze(parts["s0"], RATE).integrated_lufs, abs=0.05)
+    assert strip.integrated_after_lufs - strip.integrated_before_lufs == pytest.approx(-6.0, abs=0.05)
+    assert (quiet.integrated_before_lufs, quiet.integrated_after_lufs) == (None, None)
+    assert report.buses[-1].integrated_after_lufs == pytest.approx(strip.integrated_after_lufs, abs=0.01)
