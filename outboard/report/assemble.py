@@ -52,6 +52,7 @@ class StageReports:
     mastering: master_service_pb2.MasteringReport | None = None
     warnings: tuple[audio_pb2.Warning, ...] = ()
     sections: tuple[Section, ...] = ()
+    album: tuple[job_service_pb2.AlbumSongReport, ...] = ()
 
 
 def assemble(stages: StageReports) -> job_service_pb2.JobReport:
@@ -68,6 +69,7 @@ def assemble(stages: StageReports) -> job_service_pb2.JobReport:
     if stages.before and stages.after:
         report.comparisons.extend(compare(stages.before, stages.after))
     report.warnings.extend(_unique(_all_warnings(stages)))
+    report.album.extend(stages.album)
     report.sections.extend(to_message(section, job_service_pb2.SectionComparison) for section in stages.sections)
     return report
 
@@ -102,6 +104,9 @@ def document(report: job_service_pb2.JobReport, run: Mapping[str, Any]) -> dict[
     restorations = {name: _taken_run(entry) for name, entry in fields.get("restorations", {}).items()}
     if any(restorations.values()):
         stages["restorations"] = {name: block for name, block in restorations.items() if block}
+    album = [_taken_run(song.get("mastering")) for song in fields.get("album", [])]
+    if any(album):
+        stages["album"] = album
     own = fields.pop("run", {})
     return {**fields, "run": {**own, **run, "stages": stages}}
 
@@ -139,6 +144,9 @@ def _all_warnings(stages: StageReports) -> Iterable[audio_pb2.Warning]:
         yield from stages.mix.warnings
     if stages.mastering:
         yield from stages.mastering.warnings
+    for song in stages.album:
+        for warning in song.mastering.warnings:
+            yield audio_pb2.Warning(code=warning.code, message=warning.message, stem=song.title)
 
 
 def _unique(warnings: Iterable[audio_pb2.Warning]) -> list[audio_pb2.Warning]:

@@ -6,14 +6,14 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from outboard.errors import Internal, OutboardError
 from outboard.report.assemble import StageReports, assemble, document
 from outboard.report.comparison import Comparison
-from outboard.report.page import PAGE_NAME, render
+from outboard.report.page import PAGE_NAME, render, render_album
 from outboard.rpc.errors import to_status
 from outboard.v1 import (
     analysis_pb2,
@@ -24,6 +24,7 @@ from outboard.v1 import (
     restorer_service_pb2,
     separator_service_pb2,
 )
+from services.orchestrator.albums import file_name
 from services.orchestrator.audio_refs import AudioRef
 from services.orchestrator.database import ArtifactRow
 from services.orchestrator.extras import PREVIEW_NAME
@@ -50,6 +51,7 @@ class Outcome:
     mastering: Done | None = None
     measured: Done | None = None
     preview: Done | None = None
+    album: list[Done] = field(default_factory=list)
 
 
 class Finish:
@@ -76,7 +78,8 @@ class Finish:
         """Publishes artifacts and report."""
         job = await self._workshop.open(tenant, job_id)
         comparison = await self._comparison(outcome)
-        report = assemble(await self._reports(outcome, comparison))
+        reports = await self._reports(outcome, comparison)
+        report = assemble(replace(reports, album=await self._album(job, outcome)))
         artifacts = await self._artifacts(outcome)
         row = await in_thread(self._database.job, tenant, job_id)
         created = row.create_time if row else time.time()
@@ -109,6 +112,20 @@ class Finish:
         if outcome.preview is None:
             return None
         return Comparison.from_fields((await self._found(outcome.preview)).facts["comparison"])
+
+    async def _album(self, job: JobContext, outcome: Outcome) -> tuple[job_service_pb2.AlbumSongReport, ...]:
+        """The master's report on each song of an album."""
+        songs = zip(job.specification.album.songs, outcome.album, strict=False)
+        return tuple(
+            [
+                job_service_pb2.AlbumSongReport(
+                    file_name=song.file_name,
+                    title=done.audio[0].name,
+                    mastering=await self._report(done, master_service_pb2.MasteringReport),
+                )
+                for song, done in songs
+            ]
+        )
 
     async def _reports(self, outcome: Outcome, comparison: Comparison | None) -> StageReports:
         before = after = None
@@ -146,6 +163,8 @@ class Finish:
         for done, stage in ((outcome.mastering, Stage.STAGE_MASTER), (outcome.preview, Stage.STAGE_UNSPECIFIED)):
             if done:
                 rows += _file_rows(await self._found(done), int(stage))
+        for done in outcome.album:
+            rows += _file_rows(await self._found(done), int(Stage.STAGE_MASTER), done.audio[0].name)
         return rows
 
     def _audio_row(self, name: str, audio: AudioRef, stage: int) -> ArtifactRow:
@@ -165,6 +184,8 @@ class Finish:
         if comparison:
             page = render(report, comparison, title=name, preview=PREVIEW_NAME)
             rows.append(self._store_text(job, PAGE_NAME, "text/html", page))
+        elif report.album:
+            rows.append(self._store_text(job, PAGE_NAME, "text/html", render_album(report.album, title=name)))
         return rows
 
     def _store_text(self, job: JobContext, name: str, media_type: str, text: str) -> ArtifactRow:
@@ -184,12 +205,12 @@ class Finish:
         return result
 
 
-def _file_rows(result: Result, stage: int) -> list[ArtifactRow]:
+def _file_rows(result: Result, stage: int, title: str = "") -> list[ArtifactRow]:
+    """Artifacts of a result's files; those of an album's song under its title."""
     names: Mapping[str, Any] | list[str] = result.facts["files"]
     rows = []
     for name in names:
         stored = result.objects[name]
-        rows.append(
-            ArtifactRow(PurePosixPath(name).name, stored.key, stored.size, stored.sha256, stored.media_type, stage)
-        )
+        shown = file_name(title, name) if title else PurePosixPath(name).name
+        rows.append(ArtifactRow(shown, stored.key, stored.size, stored.sha256, stored.media_type, stage))
     return rows

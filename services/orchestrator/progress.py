@@ -38,7 +38,8 @@ class JobProgress:
     async def begin(self, state: int, parts: Mapping[int, list[str]] | None = None) -> None:
         """Enters a state; `parts` names what a stage is made of."""
         for stage, names in (parts or {}).items():
-            self._parts.setdefault(stage, dict.fromkeys(names, 0.0))
+            known = self._parts.get(stage, {})  # of this stage's parts, and of the reading before it, which is none
+            self._parts[stage] = {name: known.get(name, 0.0) for name in names}
         if state != self._state:
             self._state = state
             await self.flush()

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from outboard.audio.files.tags import VORBIS_NAMES
 from outboard.errors import InvalidInput, Violation
 from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2
+from services.orchestrator.albums import STAGES, album_conflicts, check_album, titles
 from services.orchestrator.peers import REFERENCE_ENGINES
 from services.orchestrator.progress import Stage
 from services.orchestrator.setting_ranges import check_setting_ranges
@@ -48,6 +49,7 @@ class Route:
     references: tuple[Source, ...]
     stages: tuple[int, ...]
     is_song: bool
+    is_album: bool = False
 
     @property
     def separates(self) -> bool:
@@ -97,6 +99,8 @@ def stages_of(job: job_service_pb2.Job) -> list[job_service_pb2.Stage.ValueType]
     """The stages of a job: those it names, or all that its input can go through."""
     if job.stages:
         return list(job.stages)
+    if job.WhichOneof("input") == "album":
+        return list(STAGES)
     return list(_ORDER) if job.WhichOneof("input") == "song" else list(_ORDER[1:])
 
 
@@ -104,6 +108,8 @@ def upload_names(job: job_service_pb2.Job) -> list[tuple[str, str]]:
     """Every upload that a job refers to, with the path of the field that names it."""
     if job.WhichOneof("input") == "song":
         named = [(job.song.upload, "job.song.upload")]
+    elif job.WhichOneof("input") == "album":
+        named = [(song.upload, f"job.album.songs[{index}].upload") for index, song in enumerate(job.album.songs)]
     else:
         named = [(stem.upload, f"job.stems.stems[{index}].upload") for index, stem in enumerate(job.stems.stems)]
     return named + [(name, f"job.references[{index}]") for index, name in enumerate(job.references)]
@@ -112,9 +118,11 @@ def upload_names(job: job_service_pb2.Job) -> list[tuple[str, str]]:
 def route(job: job_service_pb2.Job, uploads: Sequence[tuple[str, str]]) -> Route:
     """The route of a stored job; `uploads` are (object key, digest) in the order of `upload_names`."""
     fields = [field for _, field in upload_names(job)]
-    is_song = job.WhichOneof("input") == "song"
-    if is_song:
+    kind = job.WhichOneof("input")
+    if kind == "song":
         parts = [(SONG_STEM, int(audio_pb2.ROLE_OTHER))]
+    elif kind == "album":
+        parts = [(title, int(audio_pb2.ROLE_OTHER)) for title in titles(job.album.songs)]
     else:
         parts = [(stem.name, int(stem.role)) for stem in job.stems.stems]
     sources = [
@@ -126,7 +134,7 @@ def route(job: job_service_pb2.Job, uploads: Sequence[tuple[str, str]]) -> Route
         Source(f"reference-{index + 1}", 0, key, digest, field)
         for index, ((key, digest), field) in enumerate(zip(uploads[count:], fields[count:], strict=True))
     ]
-    return Route(tuple(sources), tuple(references), tuple(job.stages), is_song)
+    return Route(tuple(sources), tuple(references), tuple(job.stages), kind == "song", kind == "album")
 
 
 def _check_request(request: job_service_pb2.CreateJobRequest) -> list[Violation]:
@@ -143,9 +151,9 @@ def _check_request(request: job_service_pb2.CreateJobRequest) -> list[Violation]
 def _check_input(job: job_service_pb2.Job) -> list[Violation]:
     kind = job.WhichOneof("input")
     if kind is None:
-        return [Violation("job.input", "a job needs a song or stems")]
+        return [Violation("job.input", "a job needs a song, stems or an album")]
     if kind == "album":
-        return [Violation("job.album", "albums are not supported by this server: create a job per song")]
+        return check_album(job)
     if kind == "stems":
         return _check_stems(job.stems)
     return []
@@ -196,7 +204,7 @@ def _check_conflicts(job: job_service_pb2.Job) -> list[Violation]:
     follows = job.mastering.intent == master_service_pb2.MASTER_INTENT_REFERENCE
     if job.references and not (violations or follows or job.mastering.engine in REFERENCE_ENGINES):
         violations.append(Violation("job.references", "only the reference intent follows references"))
-    return violations
+    return violations + (album_conflicts(job) if job.WhichOneof("input") == "album" else [])
 
 
 def _check_outputs(job: job_service_pb2.Job) -> list[Violation]:

@@ -206,11 +206,19 @@ class Steps:
         return Done(prefix, (audio_ref(result, "", "mix", audio_pb2.ROLE_UNSPECIFIED),))
 
     async def master(
-        self, tenant: str, job_id: str, mix: AudioRef, song: Done | None, references: Sequence[AudioRef]
+        self,
+        tenant: str,
+        job_id: str,
+        mix: AudioRef,
+        song: Done | None,
+        references: Sequence[AudioRef],
+        album: Sequence[Done] = (),
     ) -> Done:
-        """A mix to the delivered files."""
+        """A mix to the delivered files; as a part of an album where its songs are given."""
         job = await self._workshop.open(tenant, job_id)
-        await job.progress.begin(State.STATE_MASTERING)
+        part = mix.name if album else ""
+        names = [other.audio[0].name for other in album]
+        await job.progress.begin(State.STATE_MASTERING, {Stage.STAGE_MASTER: names} if album else None)
         config = master_service_pb2.MasterConfig(
             format=mix.format(),
             settings=job.specification.mastering,
@@ -218,6 +226,7 @@ class Steps:
         )
         for reference in references:
             config.references.add(name=reference.name, format=reference.format())
+        config.album.extend([await self._analysis(other) for other in album])
         await self._tag(config, job, song)
         engine = await self._peers.master_engine(config.settings)
         config.settings.engine = engine.name
@@ -237,13 +246,13 @@ class Steps:
             sink = FileSink(draft)
             method, patience = self._peers.master.Master, _patience([mix, *references])
             call = call_stage(method, requests(), block="mastering", tenant=tenant, timeout_seconds=patience)
-            report = await _receive(call, sink, job, Stage.STAGE_MASTER)
+            report = await _receive(call, sink, job, Stage.STAGE_MASTER, part)
             _check_engine(report.engine, engine)
             return {"report": plain(report), "files": sink.names}
 
         _, reused = await self._workshop.result(job, prefix, produce)
-        job.progress.finish(Stage.STAGE_MASTER, reused=reused)
-        return Done(prefix)
+        job.progress.finish(Stage.STAGE_MASTER, part, reused=reused)
+        return Done(prefix, (mix,))
 
     async def _tag(self, config: master_service_pb2.MasterConfig, job: JobContext, song: Done | None) -> None:
         """Tags and cover of the song, and over them the tags of the request."""

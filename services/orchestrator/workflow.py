@@ -60,6 +60,10 @@ class Pipeline:
             route: Route = await step(self._finish.begin, *job)
             sources = await together(step(self._steps.ingest, *job, source) for source in route.sources)
             references = await together(step(self._steps.ingest, *job, source) for source in route.references)
+            if route.is_album:
+                album = [await step(self._steps.master, *job, song.audio[0], song, [], sources) for song in sources]
+                await step(self._finish.succeed, *job, Outcome(album=album))
+                return
             song = sources[0] if route.is_song else None
             outcome = Outcome(song=song)
             stems = [audio for source in sources for audio in source.audio]
