@@ -1,0 +1,244 @@
+"""The network and its transforms against upstream's class, and this process's inference against upstream's result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import CancelledError
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from demucs.apply import apply_model
+from demucs.htdemucs import HTDemucs
+
+from outboard.errors import FailedPrecondition, InvalidInput
+from outboard.models.htdemucs import exports, network, transform
+from outboard.models.htdemucs.variants import FOUR_SOURCES, SIX_SOURCES, VARIANTS, Variant
+from outboard.models.local import LocalInference
+from services.separator.engines import EngineInfo, SeparationSettings, SongFacts
+from services.separator.hybrid import Deployment, HybridEngine, Network
+from services.separator.separate import separate
+from tests.tiny_models import SHORT, snr_db, write_models
+
+SEGMENT = 44_100
+VOCALS = "htdemucs_ft_vocals"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with windows of one second."""
+    folder = tmp_path_factory.mktemp("models")
+    write_models(folder, ("htdemucs", VOCALS), SHORT)
+    return folder
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * np.float32(0.1)
+
+
+@pytest.mark.parametrize("frames", [transform.SEGMENT_FRAMES, SEGMENT, 40_960])
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_transforms_are_upstreams(frames: int, kind: str) -> None:
+    """Spectrogram and its inverse, by NumPy and by torch, to float32 rounding (110 dB)."""
+    upstream = network.seeded(FOUR_SOURCES, 0, SHORT)
+    mix, branch, wave = (torch.from_numpy(noise(*shape)) for shape in (
+        (2, 2, frames), (1, 2, 4, 2048, transform.spectrogram_frames(frames)), (1, 2, 2, frames)))  # fmt: skip
+    spectrogram = upstream._magnitude(upstream._spec(mix))
+    stems = upstream._ispec(upstream._mask(None, branch), frames) + wave
+    given = [each if kind == "torch" else each.numpy() for each in (mix, branch, wave)]
+    ours = [np.asarray(transform.spectrogram(given[0])), np.asarray(transform.stems(*given[1:]))]
+    for mine, theirs in zip(ours, (spectrogram, stems), strict=True):
+        assert mine.dtype == np.float32
+        assert mine.flags.c_contiguous
+        assert snr_db(mine, theirs.numpy()) > 110
+
+
+@pytest.mark.parametrize("sources", [FOUR_SOURCES, SIX_SOURCES])
+def test_the_core_between_transforms_is_upstreams_network(sources: tuple[str, ...]) -> None:
+    """All sources of a batch of two, and each source alone, equal upstream's forward pass (110 dB)."""
+    upstream = network.seeded(sources, 3, SHORT)
+    mix = torch.from_numpy(noise(2, 2, SEGMENT))
+    with torch.no_grad():
+        expected = upstream(mix).numpy()
+        whole = network.Windowed(network.Core(network.seeded(sources, 3, SHORT)))(mix).numpy()
+        last = network.Windowed(network.Core(network.seeded(sources, 3, SHORT), sources[-1:]))(mix).numpy()
+    assert snr_db(whole, expected) > 110
+    assert snr_db(last, expected[:, -1:]) > 110
+
+
+def test_the_full_architecture_has_the_published_size() -> None:
+    """41,984,456 parameters, windows of 343,980 frames; no trace in torch's generator."""
+    before = torch.random.get_rng_state()
+    full = network.seeded(FOUR_SOURCES)
+    assert sum(parameter.numel() for parameter in full.parameters()) == 41_984_456
+    assert network.segment_frames(full) == transform.SEGMENT_FRAMES
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert isinstance(full, HTDemucs)
+
+
+def test_weights_of_another_shape_are_of_another_model(tmp_path: Path) -> None:
+    """Other sources, another architecture's tensors, hostile sizes: each is refused before it is built."""
+    path = tmp_path / "a.safetensors"
+    network.save(network.seeded(FOUR_SOURCES, 0, SHORT), path)
+    assert network.segment_frames(network.load(path, FOUR_SOURCES)) == SEGMENT
+    with pytest.raises(FailedPrecondition, match="separates") as error:
+        network.load(path, SIX_SOURCES)
+    assert error.value.reason == "MODEL_WEIGHTS_OF_OTHER_MODEL"
+    odd = network.seeded(FOUR_SOURCES, 0, SHORT)
+    for changes, text in (
+        ({"channels": 12}, "tensors do not fit"),
+        ({"channels": 100_000}, "more than"),
+        ({"samplerate": 48_000}, "samplerate"),
+        ({"multi_freqs": [0.5]}, "splits frequencies"),
+    ):
+        odd._init_args_kwargs = ((list(FOUR_SOURCES),), {**SHORT, **changes})
+        network.save(odd, path)
+        with pytest.raises(FailedPrecondition, match=text) as error:
+            network.load(path, FOUR_SOURCES)
+        assert error.value.reason == "MODEL_WEIGHTS_OF_OTHER_MODEL"
+
+
+def separated(audio: np.ndarray, root: Path, speed: str, facts: SongFacts, cuts: tuple[int, ...] = ()) -> np.ndarray:
+    inference = LocalInference(speed, root)
+    how = inference.arithmetic
+    deployment = Deployment(inference.infer, how.backend, how.device, how.precision, segment_frames=SEGMENT)
+    info = EngineInfo("htdemucs", 1, stem_counts=(2, 4))
+    engine = HybridEngine(info, (Network("htdemucs", FOUR_SOURCES),), lambda info: info, lambda speed: deployment)
+    settings = SeparationSettings(residual="raw", speed=speed)
+    parts = list(separate(np.split(audio, cuts, axis=1), 44_100, settings, facts, engines={"htdemucs": engine}))
+    inference.close()
+    return np.stack([np.concatenate([part[name] for part in parts], axis=1) for name in FOUR_SOURCES])
+
+
+def upstream(audio: np.ndarray, root: Path) -> tuple[np.ndarray, SongFacts]:
+    model = network.load(root / "htdemucs" / "955717e8.safetensors", FOUR_SOURCES)
+    wav = torch.from_numpy(audio)
+    mean, deviation = wav.mean(0).mean(), wav.mean(0).std()
+    with torch.no_grad():
+        out = apply_model(model, ((wav - mean) / (deviation + 1e-8))[None], shifts=0, split=True, overlap=0.25)[0]
+    return (out * (deviation + 1e-8) + mean).numpy(), SongFacts(mean=float(mean), deviation=float(deviation))
+
+
+@pytest.mark.parametrize(("speed", "goal_db"), [("exact", 100), ("balanced", 60), ("fast", 35)])
+@pytest.mark.parametrize("frames", [SEGMENT // 3, SEGMENT, SEGMENT + 1, 2 * SEGMENT + 777])
+def test_streamed_separation_is_upstreams(root: Path, speed: str, goal_db: float, frames: int) -> None:
+    """With the same weights, below, at and just above one window: 100 dB by torch, 60 by default, 35 fast."""
+    audio = noise(2, frames)
+    expected, facts = upstream(audio, root)
+    found = snr_db(separated(audio, root, speed, facts), expected)
+    assert found >= goal_db, f"{found:.1f} dB"
+
+
+@pytest.mark.parametrize("speed", ["exact", "balanced", "fast"])
+def test_the_bytes_do_not_depend_on_how_the_stream_was_cut(root: Path, speed: str) -> None:
+    """A network's arithmetic is the same from run to run, whatever the chunks."""
+    audio = noise(2, 2 * SEGMENT)
+    facts = SongFacts(mean=0.0, deviation=0.1)
+    whole = separated(audio, root, speed, facts)
+    assert np.array_equal(whole, separated(audio, root, speed, facts, (1, 5_000, 70_001)))
+
+
+def test_silence_is_separated_into_silence(root: Path) -> None:
+    """Nothing in, nothing out."""
+    stems = separated(np.zeros((2, SEGMENT + 5), np.float32), root, "balanced", SongFacts())
+    assert float(np.max(np.abs(stems))) < 1e-6
+
+
+def test_an_export_is_made_once_and_named_after_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the weights; other weights, or other kept sources, get another file."""
+    made: list[Path] = []
+
+    def export(weights: Path, variant: Variant, target: Path) -> None:
+        target.touch()
+        made.append(target)
+
+    monkeypatch.setattr(exports, "_export_apart", export)
+    write_models(tmp_path, ("htdemucs", VOCALS), SHORT)
+    first = exports.exported_core(VARIANTS["htdemucs"], tmp_path)
+    assert exports.exported_core(VARIANTS["htdemucs"], tmp_path) == first
+    assert first.parent == tmp_path / "htdemucs" / "exports"
+    network.save(network.seeded(FOUR_SOURCES, 99, SHORT), tmp_path / "htdemucs" / "955717e8.safetensors")
+    exports.exported_core(VARIANTS["htdemucs"], tmp_path)
+    exports.exported_core(VARIANTS[VOCALS], tmp_path)
+    assert len({path.name for path in made}) == len(made) == 3
+
+
+def test_a_network_kept_for_one_source_gives_that_source(root: Path) -> None:
+    """The exported network of the bag that serves vocals computes nothing else, and the same."""
+    inference = LocalInference("balanced", root)
+    mix = noise(2, 2, SEGMENT)
+    stems = inference.infer(VOCALS, {"mix": mix}).result()["stems"]
+    inference.close()
+    whole = network.load(root / "htdemucs_ft" / "04573f0d.safetensors", FOUR_SOURCES)
+    with torch.no_grad():
+        expected = whole(torch.from_numpy(mix)).numpy()[:, 3:]
+    assert stems.shape == (2, 1, 2, SEGMENT)
+    assert snr_db(stems, expected) > 60
+
+
+def test_what_cannot_be_computed_fails_with_its_reason(root: Path, tmp_path: Path) -> None:
+    """Unknown name, wrong shape, wrong length, weights missing, weights of another model: each says so."""
+    inference = LocalInference("balanced", root)
+    for name, mix in (
+        ("magic", noise(1, 2, SEGMENT)),
+        ("htdemucs", noise(2, SEGMENT)),
+        ("htdemucs", noise(1, 2, SEGMENT).astype(np.float64)),
+        ("htdemucs", noise(1, 2, SEGMENT + 1)),
+    ):
+        with pytest.raises(InvalidInput) as error:
+            inference.infer(name, {"mix": mix}).result()
+        assert error.value.reason == "MODEL_INVALID"
+    with pytest.raises(FailedPrecondition, match="outboard models pull htdemucs_6s") as missing:
+        inference.infer("htdemucs_6s", {"mix": noise(1, 2, SEGMENT)}).result()
+    assert missing.value.reason == "MODEL_WEIGHTS_MISSING"
+    inference.close()
+    (tmp_path / "htdemucs_6s").mkdir()
+    network.save(network.seeded(FOUR_SOURCES, 0, SHORT), tmp_path / "htdemucs_6s" / "5c90dfd2.safetensors")
+    for speed in ("exact", "balanced"):
+        other = LocalInference(speed, tmp_path)
+        with pytest.raises(FailedPrecondition, match="separates") as wrong:
+            other.infer("htdemucs_6s", {"mix": noise(1, 2, SEGMENT)}).result()
+        assert wrong.value.reason == "MODEL_WEIGHTS_OF_OTHER_MODEL"
+        other.close()
+
+
+def test_a_queued_window_can_be_cancelled(root: Path) -> None:
+    """Windows that have not begun leave the queue; those before and after are computed."""
+    inference = LocalInference("exact", root)
+    futures = [inference.infer("htdemucs", {"mix": noise(1, 2, SEGMENT)}) for _ in range(6)]
+    assert futures[4].cancel()
+    with pytest.raises(CancelledError):
+        futures[4].result()
+    assert all(future.result()["stems"].shape == (1, 4, 2, SEGMENT) for i, future in enumerate(futures) if i != 4)
+    inference.close()
+
+
+def test_torch_is_not_loaded_without_weights() -> None:
+    """Starting the separator, listing its engines and separating by spectral imports neither torch nor a runtime."""
+    program = (
+        "import sys, numpy as np\n"
+        "from services.separator import __main__ as stage, separate\n"
+        "from services.separator.deployment import engines\n"
+        "from outboard.settings import Settings\n"
+        "known = engines(Settings())\n"
+        "assert [e.name for e in separate.list_engines(known) if e.available] == ['spectral', 'passthrough']\n"
+        "assert separate.choose_engine(separate.SeparationSettings(), known).info.name == 'spectral'\n"
+        "stage.warm_up()\n"
+        "print([name for name in ('torch', 'demucs', 'openvino', 'onnx', 'safetensors') if name in sys.modules])\n"
+    )
+    environment = {"OUTBOARD_MODELS": "/nowhere", "PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip() == "[]"
+
+
+def test_a_fraction_survives_the_metadata(tmp_path: Path) -> None:
+    """The window's length is a fraction of seconds, exactly."""
+    path = tmp_path / "a.safetensors"
+    network.save(network.seeded(FOUR_SOURCES, 0, network.TINY), path)
+    assert network.load(path, FOUR_SOURCES).segment == Fraction(39, 5)
