@@ -46,11 +46,6 @@ def bind(**fields: str) -> Iterator[None]:
         _fields.reset(token)
 
 
-def bound_fields() -> Mapping[str, str]:
-    """The fields in force here."""
-    return _fields.get()
-
-
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (UTC), level, logger, message, service, bound and extra fields, trace, traceback."""
 

@@ -24,7 +24,6 @@ import soxr
 from numba import njit
 from numpy.typing import NDArray
 
-from outboard.audio.limiter import render, smooth_reduction
 from outboard.audio.peak_envelope import (
     STEP_FRAMES,
     TAPS_PER_PHASE,
@@ -123,33 +122,6 @@ def deepen(
             added += dips_db[:, start : start + _BLOCK_FRAMES]
         spool.append(added)
     return spool.array
-
-
-def hold_ceiling(
-    array: NDArray[np.floating],
-    sample_rate_hertz: int,
-    ceiling_dbtp: float,
-    spool_factory: Callable[[int], Spool],
-    *,
-    tolerance_db: float = 0.02,
-    most_rounds: int = 8,
-) -> tuple[NDArray[np.float32], PeakReading]:
-    """Dips a signal in memory or mapped until all three meters read at most the ceiling plus the tolerance.
-
-    Returns:
-        The signal, (channels, frames) float32 mapped from a spool, and its last reading.
-    """
-    current, dips = array, None
-    for _ in range(most_rounds):
-        reading = read_peaks(current, sample_rate_hertz, ceiling_dbtp, spool_factory)
-        if reading.true_peak_dbtp is None or reading.true_peak_dbtp <= ceiling_dbtp + tolerance_db:
-            break
-        with spool_factory(1) as deeper, spool_factory(1) as smooth, spool_factory(array.shape[0]) as mended:
-            dips = deepen(dips, reading, ceiling_dbtp, deeper)
-            for block in render(array, 0.0, smooth_reduction(dips, sample_rate_hertz, DIP_MS, smooth)):
-                mended.append(block)
-            current = mended.array
-    return current, reading
 
 
 def _cheap_steps(array: NDArray[np.floating], start: int, frames: int) -> NDArray[np.float32]:

@@ -182,11 +182,3 @@ class StereoMeter:
             return None
         mid, side = max(total + 2 * self._cross, 0.0), max(total - 2 * self._cross, 0.0)
         return 10.0 * math.log10(max(side, 1e-12 * total) / max(mid, 1e-12 * total))
-
-    @property
-    def balance_db(self) -> float | None:
-        """Level of left over right in dB; None for silence, floor and ceiling at 120 dB."""
-        total = self._left + self._right
-        if total <= 0.0:
-            return None
-        return 10.0 * math.log10(max(self._left, 1e-12 * total) / max(self._right, 1e-12 * total))

@@ -18,7 +18,6 @@ from outboard.storage.protocol import (
     check_key,
     get,
     put,
-    sha256_of,
 )
 
 __all__ = [
@@ -31,5 +30,4 @@ __all__ = [
     "check_key",
     "get",
     "put",
-    "sha256_of",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -104,11 +103,3 @@ def put(store: ObjectStore, key: str, data: bytes | Iterable[bytes]) -> bool:
 def get(store: ObjectStore, key: str) -> bytes:
     """A whole (small) object in memory."""
     return b"".join(store.read(key))
-
-
-def sha256_of(store: ObjectStore, key: str) -> str:
-    """Digest in hexadecimal of a stored object, read in bounded memory."""
-    digest = hashlib.sha256()
-    for piece in store.read(key):
-        digest.update(piece)
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outboard.audio.analysis import Analysis, analyze, song_facts
+from outboard.audio.analysis import Analysis, analyze
 from outboard.audio.demo import synthesise
 from outboard.audio.spectrum import SpectrumStream
 from outboard.audio.true_peak import TruePeakMeter
@@ -227,13 +227,12 @@ def test_one_silent_channel() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 70000, -1])
 def test_not_finite_is_refused(bad: float, place: int) -> None:
-    """NaN and infinity anywhere are a clear error, from both entries."""
+    """NaN and infinity anywhere are a clear error."""
     audio = _noise(3.0)
     audio[1, place] = bad
-    for function in (analyze, song_facts):
-        with pytest.raises(InvalidInput, match="NaN or infinity") as caught:
-            function(audio, RATE)
-        assert caught.value.reason == "AUDIO_NOT_FINITE"
+    with pytest.raises(InvalidInput, match="NaN or infinity") as caught:
+        analyze(audio, RATE)
+    assert caught.value.reason == "AUDIO_NOT_FINITE"
 
 
 @pytest.mark.parametrize("shape", [(3, 100), (100,), (0, 100)])
@@ -268,14 +267,6 @@ def test_memory_map_and_array_agree(tmp_path: Path) -> None:
     np.ascontiguousarray(audio.T).tofile(path)
     mapped = np.memmap(path, np.float32, "r", shape=(audio.shape[1], 2)).T
     assert analyze(mapped, RATE) == analyze(audio, RATE)
-
-
-def test_facts_agree_with_the_analysis() -> None:
-    """The cheap subset gives bit for bit what the analysis gives."""
-    audio = synthesise(6, 4.0).song
-    analysis, facts = analyze(audio, RATE), song_facts(audio, RATE)
-    for field in dataclasses.fields(facts):
-        assert getattr(facts, field.name) == getattr(analysis, field.name), field.name
 
 
 def test_progress_rises_to_one_and_may_stop() -> None:

@@ -4,6 +4,6 @@ The fault indices run from 0 (clean) to 1 (severe), do not depend on gain, and s
 """
 
 from outboard.audio.analysis.result import Analysis, BandLevel, StereoBand
-from outboard.audio.analysis.song import SongFacts, analyze, song_facts
+from outboard.audio.analysis.song import analyze
 
-__all__ = ["Analysis", "BandLevel", "SongFacts", "StereoBand", "analyze", "song_facts"]
+__all__ = ["Analysis", "BandLevel", "StereoBand", "analyze"]
