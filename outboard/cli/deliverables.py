@@ -59,12 +59,16 @@ def _apply(spec: master_service_pb2.DeliverableSpec, container: str, option: str
     if container == "mp3" and option in ("32f", "16", "24"):
         raise _wrong(text, "mp3 has a bit rate (128 to 320 kbit/s) and no bit depth")
     if option in _DEPTHS:
+        if spec.bit_depth:
+            raise _wrong(text, "it has two bit depths")
         spec.bit_depth = master_service_pb2.BitDepth.Value(_DEPTHS[option])
         return
     try:
         number = float(option[:-1]) * 1000.0 if option.endswith("k") else float(option)
     except ValueError:
         raise _wrong(text, f"{option!r} is no rate, depth (16, 24, 32f) or bit rate") from None
+    if (spec.sample_rate_hertz and number >= _LOWEST_RATE_HERTZ) or (spec.bitrate_kbps and number < _LOWEST_RATE_HERTZ):
+        raise _wrong(text, f"{option!r} is the second of its kind")
     if number >= _LOWEST_RATE_HERTZ and number == round(number) and number < 1e6:
         spec.sample_rate_hertz = round(number)
     elif container == "mp3" and 0 < number < _LOWEST_RATE_HERTZ and number == round(number):

@@ -38,9 +38,18 @@ def test_two_files_of_a_kind_are_told_apart() -> None:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("aac", "none of wav, flac, mp3"), ("mp3:16", "no bit depth"), ("wav:320", "no sample rate or bit depth"),
-     ("wav:loud", "no rate, depth"), ("=wav", "a name is missing"), ("wav:nan", "no sample rate")],
-)  # fmt: skip
+    [
+        ("aac", "none of wav, flac, mp3"),
+        ("mp3:16", "no bit depth"),
+        ("wav:320", "no sample rate or bit depth"),
+        ("wav:loud", "no rate, depth"),
+        ("=wav", "a name is missing"),
+        ("wav:nan", "no sample rate"),
+        ("mp3:320:128", "second of its kind"),
+        ("wav:44.1k:48k", "second of its kind"),
+        ("wav:16:24", "two bit depths"),
+    ],
+)
 def test_wrong_deliverables_are_told(text: str, told: str) -> None:
     """The message quotes the option, says what is wrong and shows the form."""
     with pytest.raises(InvalidInput, match=told) as caught:
