@@ -12,7 +12,8 @@ How the curve is made, per control step:
    Morphology, 1982) fills gaps of up to `bridge_ms` between two needs. The half-waves of a bass note become one
    constant gain, which has no distortion; a lone transient is left as short as it is. A fixed hold would lengthen both.
 3. Sorting: an opening (minimum, then maximum) of `transient_ms` keeps what lasts, the *sustained* need; what stands
-   out of it is a *transient*. A transient deeper than `transient_db` counts as sustained by what is over.
+   out of it is a *transient*. Of a transient at most `dip_share` and `transient_db` are left to a dip (step 6), the
+   rest counts as sustained.
 4. Release of the sustained need, with two time constants: a slow average, which sustained limiting charges, and a fast
    fall back to it. So gain returns quickly after a loud moment and hardly moves under a dense passage.
 5. Look-ahead: a running maximum over `look_ahead_ms`, then a Hann-shaped average over the same length. Every average is
@@ -21,8 +22,10 @@ How the curve is made, per control step:
 6. What the smooth sustained curve leaves of the need is dipped away, each dip as short as `dip_ms` and smoothed the
    same way: a drum stroke costs a millisecond of gain, and the level around it stays.
 
-A limiter that releases after every stroke lowers what follows the stroke, needs more gain in front for the same
-loudness, and so raises what comes before the next one: that is where punch goes. Dips alone would distort bass.
+Dips and release pull against each other. A limiter that releases after every stroke lowers what follows the stroke,
+needs more gain in front for the same loudness, and so raises what comes before the next one: punch goes. One that only
+dips flattens the tops of the strokes: their crest goes, and bass distorts. So both share every transient, and bass is
+never dipped.
 
 All steps together bound the product of gain and interpolated peak. Interpolating the *product* differs from that by
 what the gain moves within the interpolator's reach, and other meters interpolate differently; `peak_guard` measures and
@@ -61,18 +64,20 @@ class LimiterSettings:
         charge_ms: time constant with which sustained limiting raises the slow average.
         slow_release_ms: time constant with which the slow average falls.
         transient_ms: a need that lasts less than this is a transient; 0: nothing is.
-        transient_db: furthest reduction of a transient.
+        transient_db: furthest dip of a transient.
+        dip_share: share of a transient's reduction that is dipped; the rest is released.
         dip_ms: length of its dip.
     """
 
     ceiling_dbtp: float = -1.0
     look_ahead_ms: float = 4.0
     bridge_ms: float = 25.0
-    fast_release_ms: float = 20.0
+    fast_release_ms: float = 60.0
     charge_ms: float = 800.0
     slow_release_ms: float = 150.0
     transient_ms: float = 40.0
     transient_db: float = 6.0
+    dip_share: float = 0.8
     dip_ms: float = 1.0
 
     def __post_init__(self) -> None:
@@ -82,6 +87,8 @@ class LimiterSettings:
             raise ValueError("look-ahead, dips and time constants must be positive")
         if min(self.bridge_ms, self.transient_ms, self.transient_db) < 0.0:
             raise ValueError("bridge_ms, transient_ms and transient_db must be at least 0")
+        if not 0.0 <= self.dip_share <= 1.0:
+            raise ValueError(f"dip_share must be in 0..1, not {self.dip_share}")
 
 
 def reduction_curve(
@@ -225,7 +232,8 @@ def _sustained_need(
     closed = ndimage.minimum_filter1d(wide, bridge, mode="constant", cval=0.0, origin=0 if bridge % 2 else -1)
     narrow = ndimage.minimum_filter1d(closed, lasting, mode="constant", cval=0.0)
     opened = ndimage.maximum_filter1d(narrow, lasting, mode="constant", cval=0.0, origin=0 if lasting % 2 else -1)
-    sustained = np.maximum(opened, closed - np.float32(settings.transient_db))
+    released = np.maximum(closed - np.float32(settings.transient_db), closed * np.float32(1.0 - settings.dip_share))
+    sustained = np.maximum(opened, released)
     return np.ascontiguousarray(np.maximum(sustained, np.float32(0.0))[margin : margin + stop - start])
 
 

@@ -683,6 +683,7 @@ class Limiter(_message.Message):
     TRANSIENT_MS_FIELD_NUMBER: _builtins.int
     TRANSIENT_DB_FIELD_NUMBER: _builtins.int
     DIP_MS_FIELD_NUMBER: _builtins.int
+    DIP_SHARE_FIELD_NUMBER: _builtins.int
     lookahead_ms: _builtins.float
     """Look-ahead in milliseconds, compensated."""
     release_ms: _builtins.float
@@ -694,11 +695,13 @@ class Limiter(_message.Message):
     stereo_link: _builtins.float
     """How far both channels share one gain, 0 to 1."""
     transient_ms: _builtins.float
-    """A need for reduction that lasts less than this many milliseconds is a transient: it is dipped away, without release. Unset: 40."""
+    """A need for reduction that lasts less than this many milliseconds is a transient, which is partly dipped away, without release. Unset: 40."""
     transient_db: _builtins.float
-    """Furthest reduction of a transient, in dB. Unset: 6."""
+    """Furthest dip of a transient, in dB. Unset: 6."""
     dip_ms: _builtins.float
     """Length of its dip in milliseconds. Unset: 1."""
+    dip_share: _builtins.float
+    """Share of a transient's reduction that is dipped, 0 to 1; the rest is released. Unset: 0.8."""
     def __init__(
         self,
         *,
@@ -710,19 +713,24 @@ class Limiter(_message.Message):
         transient_ms: _builtins.float | None = ...,
         transient_db: _builtins.float | None = ...,
         dip_ms: _builtins.float | None = ...,
+        dip_share: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dip_ms", b"_dip_ms", "_transient_db", b"_transient_db", "_transient_ms", b"_transient_ms", "dip_ms", b"dip_ms", "transient_db", b"transient_db", "transient_ms", b"transient_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dip_ms", b"_dip_ms", "_dip_share", b"_dip_share", "_transient_db", b"_transient_db", "_transient_ms", b"_transient_ms", "dip_ms", b"dip_ms", "dip_share", b"dip_share", "transient_db", b"transient_db", "transient_ms", b"transient_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dip_ms", b"_dip_ms", "_transient_db", b"_transient_db", "_transient_ms", b"_transient_ms", "dip_ms", b"dip_ms", "hold_ms", b"hold_ms", "lookahead_ms", b"lookahead_ms", "release_ms", b"release_ms", "slow_release_ms", b"slow_release_ms", "stereo_link", b"stereo_link", "transient_db", b"transient_db", "transient_ms", b"transient_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dip_ms", b"_dip_ms", "_dip_share", b"_dip_share", "_transient_db", b"_transient_db", "_transient_ms", b"_transient_ms", "dip_ms", b"dip_ms", "dip_share", b"dip_share", "hold_ms", b"hold_ms", "lookahead_ms", b"lookahead_ms", "release_ms", b"release_ms", "slow_release_ms", b"slow_release_ms", "stereo_link", b"stereo_link", "transient_db", b"transient_db", "transient_ms", b"transient_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dip_ms: _TypeAlias = _typing.Literal["dip_ms"]  # noqa: Y015
     _WhichOneofArgType__dip_ms: _TypeAlias = _typing.Literal["_dip_ms", b"_dip_ms"]  # noqa: Y015
+    _WhichOneofReturnType__dip_share: _TypeAlias = _typing.Literal["dip_share"]  # noqa: Y015
+    _WhichOneofArgType__dip_share: _TypeAlias = _typing.Literal["_dip_share", b"_dip_share"]  # noqa: Y015
     _WhichOneofReturnType__transient_db: _TypeAlias = _typing.Literal["transient_db"]  # noqa: Y015
     _WhichOneofArgType__transient_db: _TypeAlias = _typing.Literal["_transient_db", b"_transient_db"]  # noqa: Y015
     _WhichOneofReturnType__transient_ms: _TypeAlias = _typing.Literal["transient_ms"]  # noqa: Y015
     _WhichOneofArgType__transient_ms: _TypeAlias = _typing.Literal["_transient_ms", b"_transient_ms"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dip_ms) -> _WhichOneofReturnType__dip_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dip_share) -> _WhichOneofReturnType__dip_share | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__transient_db) -> _WhichOneofReturnType__transient_db | None: ...
     @_typing.overload

@@ -20,7 +20,7 @@ _LEVEL_DB = (-300.0, 300.0)  # measured, for reports: finite is all that counts
 _RANGES: dict[str, Ranges] = {
     "Limiter": {
         "lookahead_ms": (0.1, 100.0), "release_ms": _TIME_MS, "slow_release_ms": _TIME_MS, "dip_ms": _TIME_MS,
-        "hold_ms": (0.0, 1_000.0), "transient_ms": (0.0, 1_000.0), "transient_db": (0.0, 24.0),
+        "hold_ms": (0.0, 1_000.0), "transient_ms": (0.0, 1_000.0), "transient_db": (0.0, 24.0), "dip_share": (0.0, 1.0),
         "stereo_link": (1.0, 1.0),
     },
     "GuardRails": {

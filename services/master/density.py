@@ -31,13 +31,20 @@ _KNEE_DB = 8.0
 _PARALLEL_RATIO, _PARALLEL_DEPTH_DB, _PARALLEL_MAKEUP_DB = 4.0, 12.0, 6.0
 _BASS_HERTZ = 150.0  # saturation leaves what is below alone
 _SATURATED_PEAK_DB = -3.0  # where the peaks come to lie on the saturator's curve
+_FULL_PUNCH_DB = 6.0  # peaks that would stand so far over the ceiling get the whole punch
+_AUDIBLE_DB = 0.1
 _MONO_ENOUGH = 0.98
 _NARROWING = 0.5
 _SMALLEST_CHANGE = 0.02
 
 
 def dynamics(
-    analysis: Analysis, profile: MasterProfile, intensity: float, target_lufs: float | None, notes: list[str]
+    analysis: Analysis,
+    profile: MasterProfile,
+    intensity: float,
+    target_lufs: float | None,
+    ceiling_dbtp: float,
+    notes: list[str],
 ) -> list[Processor]:
     """Compressors, saturation and transient shaping, in this order.
 
@@ -46,6 +53,7 @@ def dynamics(
         profile: thresholds and amounts.
         intensity: 0 to 1; at 0 nothing is done.
         target_lufs: loudness to come; None: none is aimed at.
+        ceiling_dbtp: of the limiter to come.
         notes: receives a sentence for each decision.
     """
     crest, rms = analysis.crest_factor_db, analysis.rms_dbfs
@@ -66,7 +74,8 @@ def dynamics(
         notes.append("A compressed copy is mixed in underneath.")
         processors.append(Processor("parallel", _parallel(rms, profile.parallel_mix * intensity)))
     if target_lufs is not None and target_lufs >= LOUD_LUFS:
-        processors += _loud(analysis, profile, intensity, spent, notes)
+        over_db = (analysis.true_peak_dbtp or 0.0) + target_lufs - analysis.integrated_lufs - ceiling_dbtp
+        processors += _loud(analysis, profile, intensity, over_db, spent, notes)
     return processors
 
 
@@ -135,7 +144,7 @@ def _parallel(rms_dbfs: float, mix: float) -> Compressor:
 
 
 def _loud(
-    analysis: Analysis, profile: MasterProfile, intensity: float, spent: bool, notes: list[str]
+    analysis: Analysis, profile: MasterProfile, intensity: float, over_db: float, spent: bool, notes: list[str]
 ) -> list[Processor]:
     processors = []
     peak = analysis.true_peak_dbtp
@@ -144,8 +153,10 @@ def _loud(
         drive = min(max(_SATURATED_PEAK_DB - peak, -24.0), 48.0)
         kind = Saturator("tape", drive, profile.saturation_mix * intensity, low_hertz=_BASS_HERTZ)
         processors.append(Processor("density", kind))
-    if profile.punch_attack_db or profile.punch_sustain_db:
-        attack, sustain = intensity * profile.punch_attack_db, intensity * profile.punch_sustain_db
+    # What the limiter will not take need not be given.
+    share = intensity * min(max(over_db / _FULL_PUNCH_DB, 0.0), 1.0)
+    attack, sustain = share * profile.punch_attack_db, share * profile.punch_sustain_db
+    if max(attack, -sustain) >= _AUDIBLE_DB:
         notes.append(
             f"Onsets are lifted by up to {attack:.1f} dB and what rings lowered by {-sustain:.1f} dB, for punch."
         )

@@ -120,6 +120,7 @@ def _limiter(plan: MasterPlan) -> LimiterSettings:
         transient_ms=plan.limiter.transient_ms,
         transient_db=plan.limiter.transient_db,
         dip_ms=plan.limiter.dip_ms,
+        dip_share=plan.limiter.dip_share,
     )
 
 

@@ -58,7 +58,7 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
     if engine == ENGINE_CHAIN:
         intensity = settings.intensity / 100.0
         chain = tone(analysis, profile, intensity, notes)
-        chain += dynamics(analysis, profile, intensity, target, notes)
+        chain += dynamics(analysis, profile, intensity, target, ceiling, notes)
         chain += field(analysis, profile, intensity, rails.correlation, notes)
     drive = target - analysis.integrated_lufs if target is not None and analysis.integrated_lufs is not None else 0.0
     match = ReferenceMatch(settings.intensity, settings.nearest_reference) if engine == ENGINE_MATCH else None

@@ -67,13 +67,14 @@ class Limiter:
     """
 
     lookahead_ms: float = 4.0
-    release_ms: float = 20.0
+    release_ms: float = 60.0
     slow_release_ms: float = 150.0
     hold_ms: float = 25.0
     stereo_link: float = 1.0
     transient_ms: float = 40.0
     transient_db: float = 6.0
     dip_ms: float = 1.0
+    dip_share: float = 0.8
 
 
 @dataclass(frozen=True)

@@ -162,10 +162,10 @@ def test_loud_masters_get_density_and_punch() -> None:
     assert isinstance(density, Saturator)
     assert density.low_hertz == 150.0
     assert isinstance(punch, TransientShaper)
-    assert (punch.attack_db, punch.sustain_db) == (2.0, -1.5)
+    assert (punch.attack_db, punch.sustain_db) == (1.0, -0.7)
     half = kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=50.0)))["punch"]
     assert isinstance(half, TransientShaper)
-    assert (half.attack_db, half.sustain_db) == (1.0, -0.75)
+    assert (half.attack_db, half.sustain_db) == (0.5, -0.35)
     assert set(kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=0.0)))) == {"tone"}
     dense = replace(ANALYSIS, flat_dynamics_index=0.6)
     assert "density" not in kinds(plan(dense, MasterSettings(intent="loud")))
