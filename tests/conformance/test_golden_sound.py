@@ -2,7 +2,8 @@
 
 Each engine that needs nothing renders six seconds of the demo song, and its sound is held against what was measured
 when its version was last raised: thirds of an octave, loudness, side against mid, and the level of every quarter of a
-second. All of it to about a tenth of a dB, which no other machine or library moves and an ear can barely tell.
+second, with the preset's numbers of that time (a result's name holds them anyway). All of it to about a tenth of a dB,
+which no other machine or library moves and an ear can barely tell.
 
 After a change of sound: raise the version where the failure says, then
 
@@ -26,7 +27,7 @@ import soundfile
 
 from outboard.audio.analysis import Analysis, analyze
 from outboard.audio.demo import DemoSong, synthesise
-from outboard.presets import with_values
+from outboard.presets import KEYS, Preset, with_values
 from services.master.master import master
 from services.master.plan import plan as plan_master
 from services.master.report import ENGINE_VERSIONS
@@ -70,37 +71,37 @@ def measured(name: str) -> Analysis:
     return analyze(excerpt(demo().song) if name == "song" else stems()[name], demo().sample_rate_hertz)
 
 
-def separated(folder: Path) -> dict[str, Audio]:
+def separated(folder: Path, preset: Preset) -> dict[str, Audio]:
     parts = list(separate([excerpt(demo().song)], demo().sample_rate_hertz, SeparationSettings(engine="spectral")))
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
-def restored(folder: Path) -> dict[str, Audio]:
+def restored(folder: Path, preset: Preset) -> dict[str, Audio]:
     """A song that is clipped, carries an offset and shimmers."""
     spoiled = np.clip(2.0 * excerpt(demo().song) + 0.02, -1.0, 1.0).astype(np.float32)
     blocks = restore(spoiled, demo().sample_rate_hertz, RestorationSettings())
     return {"stem": np.concatenate(list(blocks), axis=1)}
 
 
-def mixed(folder: Path) -> dict[str, Audio]:
+def mixed(folder: Path, preset: Preset) -> dict[str, Audio]:
     """The console twice: stems of a song, whose faults it mends, and supplied ones, which it balances."""
     found = {}
     for name, song in (("separated", measured("song")), ("supplied", None)):
         analyses = {stem: measured(stem) for stem in stems()}
         roles = dict(zip(("vocals", "drums", "bass", "other"), ("lead_vocal", "drums", "bass", "other"), strict=True))
-        decided = plan_mix(analyses, roles, song, with_values("", {}), MixSettings())
+        decided = plan_mix(analyses, roles, song, preset, MixSettings())
         blocks = mix(stems(), demo().sample_rate_hertz, decided, spool_directory=folder)
         found[name] = np.concatenate(list(blocks), axis=1)
     return found
 
 
-def mastered(folder: Path) -> dict[str, Audio]:
+def mastered(folder: Path, preset: Preset) -> dict[str, Audio]:
     """Streaming and loud."""
     found = {}
     for intent in ("streaming", "loud"):
         files = (DeliverableSpec(name=intent, bit_depth="32f"),)
         settings = MasterSettings(intent=intent, deliverables=files)
-        decided = plan_master(measured("song"), settings, with_values("", {}).values)
+        decided = plan_master(measured("song"), settings, preset.values)
         result = master(excerpt(demo().song), demo().sample_rate_hertz, decided, directory=folder)
         samples, _ = soundfile.read(result.deliverables[0].path, dtype="float32", always_2d=True)
         found[intent] = np.ascontiguousarray(samples.T)
@@ -108,7 +109,7 @@ def mastered(folder: Path) -> dict[str, Audio]:
 
 
 # Engine -> its version, where that stands, and what renders it.
-ENGINES: dict[str, tuple[Callable[[], int], str, Callable[[Path], dict[str, Audio]]]] = {
+ENGINES: dict[str, tuple[Callable[[], int], str, Callable[[Path, Preset], dict[str, Audio]]]] = {
     "separator spectral": (
         lambda: next(engine.version for engine in list_engines() if engine.name == "spectral"),
         "VERSION in services/separator/spectral/engine.py",
@@ -168,15 +169,18 @@ def test_the_version_rises_when_the_sound_changes(engine: str, tmp_path: Path) -
     version = version_of()
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     known = golden.get(engine, {"version": 0, "sound": {}})
-    found = {name: sound_of(audio) for name, audio in render(tmp_path).items()}
+    is_new = version != known["version"]
+    numbers = {} if is_new else {key: value for key, value in known["preset"].items() if key in KEYS}
+    preset = with_values("", numbers)
+    found = {name: sound_of(audio) for name, audio in render(tmp_path, preset).items()}
     how = (
         f"{REFRESH}=1 .venv/bin/python -m pytest -p no:xdist {Path(__file__).name} (see its head), and commit the json"
     )
-    if version != known["version"]:
+    if is_new:
         assert os.environ.get(REFRESH), (
             f"{engine} is at version {version}, the golden sound at {known['version']}: {how}"
         )
-        golden[engine] = {"version": version, "sound": found}
+        golden[engine] = {"version": version, "sound": found, "preset": preset.values}
         lines = [f"{json.dumps(name)}: {json.dumps(golden[name])}" for name in sorted(golden)]
         GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         return
