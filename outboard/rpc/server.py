@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 # Calls that outlive the drain, health watches among them, are cancelled; this is the time that they get to clean up.
 _CANCEL_SECONDS = 3.0
 _KEEPALIVE_TIMEOUT_MS = 10_000
+# A client that pings a quiet connection more often is cut off (`too_many_pings`).
 _LOWEST_PING_PERIOD_MS = 5_000
 
 
@@ -88,7 +89,8 @@ def _options(settings: ServerSettings) -> list[tuple[str, Any]]:
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _LOWEST_PING_PERIOD_MS),
+        # GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, whose string has no "recv" in it.
+        ("grpc.http2.min_ping_interval_without_data_ms", _LOWEST_PING_PERIOD_MS),
         # Two servers on one port would share its calls at random.
         ("grpc.so_reuseport", 0),
     ]

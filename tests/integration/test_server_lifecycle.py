@@ -176,6 +176,20 @@ async def test_the_tenant_comes_from_the_metadata(tenant: str | None, required: 
         assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=5)).status == SERVING
 
 
+async def test_a_quiet_call_outlives_its_clients_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client may ping a connection on which nothing else moves for as long as it likes: a watched job that waits in
+    the queue is not cut off."""
+    monkeypatch.setattr("outboard.rpc.server._LOWEST_PING_PERIOD_MS", 50)
+    toy = Toy()
+    toy.seconds = 5.5  # a client does not ping more than once a second
+    options = [("grpc.keepalive_time_ms", 1000), ("grpc.http2.max_pings_without_data", 0)]
+    async with (
+        in_process(_register(toy)) as server,
+        grpc.aio.insecure_channel(server.address, options=options) as channel,
+    ):
+        assert (await _stub(channel).ListEngines(Empty(), timeout=10)).engines[0].name == "default"
+
+
 async def test_channels_carry_the_tenant_and_errors_come_back_whole() -> None:
     """A channel names its tenant, and raises what the service raised."""
     toy = Toy()
