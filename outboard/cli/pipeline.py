@@ -177,7 +177,8 @@ def _roles(options: list[str], stems: list[Path]) -> dict[str, audio_pb2.Role.Va
                 f"--role {option!r}: {role!r} is no role; one of {', '.join(allowed)}", field="role"
             )
         if Path(file).name in roles:
-            raise errors.InvalidInput(f"--role {option!r}: {file!r} has a role already", field="role")
+            message = f"--role {option!r}: {file!r} has a role already"
+            raise errors.InvalidInput(message, field="role", reason="OPTIONS_CONFLICT")
         roles[Path(file).name] = audio_pb2.Role.Value(f"ROLE_{role.upper()}")
     return roles
 
