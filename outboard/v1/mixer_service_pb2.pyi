@@ -252,7 +252,7 @@ Global___MixSettings: _TypeAlias = MixSettings  # noqa: Y015
 
 @_typing.final
 class MixPlan(_message.Message):
-    """All numbers of a mix."""
+    """All numbers of a mix. What is out of range, repeated or unknown is refused before stems are read, with a violation per field."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -263,9 +263,9 @@ class MixPlan(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     PEAK_TARGET_DBFS_FIELD_NUMBER: _builtins.int
     trim_db: _builtins.float
-    """Gain of the sum in dB."""
+    """Gain of the sum in dB, -144 to 24."""
     peak_target_dbfs: _builtins.float
-    """Highest sample in dBFS, met by turning the finished mix down; unset: left as it comes out."""
+    """Highest sample in dBFS, -40 to 0, met by turning the finished mix down; unset: left as it comes out."""
     @_builtins.property
     def strips(self) -> _containers.RepeatedCompositeFieldContainer[Global___Strip]:
         """One channel per stem."""
@@ -322,7 +322,7 @@ class Strip(_message.Message):
     role: _audio_pb2.Role.ValueType
     """What it plays."""
     gain_db: _builtins.float
-    """Fader in dB."""
+    """Fader in dB, -144 to 24."""
     pan: _builtins.float
     """Position, -1 left to 1 right (balance for stereo stems)."""
     polarity_inverted: _builtins.bool
@@ -339,7 +339,7 @@ class Strip(_message.Message):
 
     @_builtins.property
     def envelope(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvelopePoint]:
-        """Gain over time, joined by straight lines in dB; none: constant."""
+        """Gain over time by rising frames, joined by straight lines in dB, at most 10000 points; none: constant."""
 
     def __init__(
         self,
@@ -371,9 +371,9 @@ class EnvelopePoint(_message.Message):
     FRAME_FIELD_NUMBER: _builtins.int
     GAIN_DB_FIELD_NUMBER: _builtins.int
     frame: _builtins.int
-    """Position in frames."""
+    """Position in frames, from 0."""
     gain_db: _builtins.float
-    """Gain in dB."""
+    """Gain in dB, -144 to 24."""
     def __init__(
         self,
         *,
@@ -399,7 +399,7 @@ class Send(_message.Message):
     bus: _builtins.str
     """Name of the bus."""
     level_db: _builtins.float
-    """Level in dB."""
+    """Level in dB, -144 to 24."""
     def __init__(
         self,
         *,
@@ -424,9 +424,9 @@ class Bus(_message.Message):
     GAIN_DB_FIELD_NUMBER: _builtins.int
     CHAIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name, for instance "drums", "music", "vocals", "reverb"."""
+    """Name, for instance "drums", "music", "vocals", "reverb"; unique, and not "mix"."""
     gain_db: _builtins.float
-    """Fader in dB."""
+    """Fader in dB, -144 to 24."""
     @_builtins.property
     def chain(self) -> _containers.RepeatedCompositeFieldContainer[_processor_pb2.Processor]:
         """Processors in order."""

@@ -244,7 +244,7 @@ class LinearPhaseEqualizer(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     TAPS_FIELD_NUMBER: _builtins.int
     taps: _builtins.int
-    """Taps of the filter, odd."""
+    """Taps of the filter, odd, 63 to 65535."""
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurvePoint]:
         """Points by rising frequency; straight lines over log frequency between them."""
@@ -285,7 +285,7 @@ class Compressor(_message.Message):
     HOLD_MS_FIELD_NUMBER: _builtins.int
     RANGE_DB_FIELD_NUMBER: _builtins.int
     threshold_db: _builtins.float
-    """Where it sets in, in dBFS."""
+    """Where it sets in, in dBFS, -140 to 24."""
     ratio: _builtins.float
     """Input over output change above the threshold, 0.5 to 100; under 1 it expands upward."""
     knee_db: _builtins.float
@@ -295,9 +295,9 @@ class Compressor(_message.Message):
     release_ms: _builtins.float
     """Release time constant in milliseconds."""
     makeup_db: _builtins.float
-    """Gain after compression in dB."""
+    """Gain after compression in dB, -24 to 24."""
     lookahead_ms: _builtins.float
-    """Look-ahead in milliseconds, compensated."""
+    """Look-ahead in milliseconds, 0 to 100, compensated."""
     detector: Global___Detector.ValueType
     """Level detector."""
     mix: _builtins.float
@@ -307,7 +307,7 @@ class Compressor(_message.Message):
     sidechain_low_pass_hertz: _builtins.float
     """Low-pass of the detector in hertz; unset: none."""
     sidechain: _builtins.str
-    """Strip or bus that drives the detector; empty: its own signal."""
+    """Strip or bus that drives the detector (a stem goes before a bus of its name); empty: its own signal."""
     rms_ms: _builtins.float
     """Averaging time constant of the RMS detector in milliseconds. Unset: 10."""
     hold_ms: _builtins.float

@@ -21,7 +21,7 @@ from services.master.settings import (
     QualityCheck,
 )
 
-ENGINE_VERSIONS = {"chain": 2, "match": 2, "matchering": 2, "passthrough": 1}
+ENGINE_VERSIONS = {"chain": 3, "match": 3, "matchering": 3, "passthrough": 1}
 """Raised whenever an engine's sound changes."""
 
 _DESCRIPTIONS = {
