@@ -173,7 +173,8 @@ def test_the_version_rises_when_the_sound_changes(engine: str, tmp_path: Path) -
     numbers = {} if is_new else {key: value for key, value in known["preset"].items() if key in KEYS}
     preset = with_values("", numbers)
     found = {name: sound_of(audio) for name, audio in render(tmp_path, preset).items()}
-    how = f"{REFRESH}=1 .venv/bin/python -m pytest -p no:xdist tests/conformance/{Path(__file__).name}, and commit golden_sound.json"
+    command = f"{REFRESH}=1 .venv/bin/python -m pytest -p no:xdist tests/conformance/{Path(__file__).name}"
+    how = f"run {command} and commit {GOLDEN.name}"
     if is_new:
         assert os.environ.get(REFRESH), (
             f"{engine} is at version {version}, the golden sound at {known['version']}: {how}"
