@@ -31,8 +31,9 @@ from outboard.models.htdemucs.variants import VARIANTS
 from outboard.models.inference import Arrays
 from outboard.models.triton_carrier import Carrier
 from outboard.models.triton_connection import Connection, Signature
-from outboard.models.triton_faults import Fault, absent_error, fault_of, final_error, load_error, too_late
+from outboard.models.triton_faults import Fault, fault_of, final_error, too_late
 from outboard.models.triton_served import ServedModel
+from outboard.models.triton_view import View, look
 from outboard.settings import TritonSettings
 
 _log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ Result = TypeVar("Result")
 _FIRST_WAIT_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 2.0
 _BUSY_SECONDS = 5.0
-# What the server says of its models is believed for so long; and it has so long to say it.
-_LOOK_SECONDS = 2.0
+# What the server says of its models is believed for so long.
+_VIEW_SECONDS = 2.0
 # A batch that meets a dead model so often is taken to be what kills it.
 _CRASHES = 3
 _WORTH_WAITING = (Fault.GONE, Fault.BUSY, Fault.UNLOADED)
@@ -87,8 +88,8 @@ class TritonInference:
         self._accepted = 0
         self._accepting = threading.Lock()
         self._closed = False
-        self._looked_at = -math.inf
-        self._seen: dict[str, str] | OutboardError = {}
+        self._viewed_at = -math.inf
+        self._view = View()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="triton", daemon=True)
         self._thread.start()
@@ -126,20 +127,16 @@ class TritonInference:
         checked = self._in_time(state, timeout_seconds, state.probe, nullcontext())
         asyncio.run_coroutine_threadsafe(checked, self._loop).result()
 
-    def problem(self, model: str) -> OutboardError | None:
-        """Why a model cannot be had at this moment, as far as the server tells without loading it; None: it can.
+    def view(self) -> View:
+        """What the server tells of its models and weights without loading a network.
 
         Answers within seconds, and at once when it was asked a moment ago.
         """
         now = time.monotonic()
-        if now - self._looked_at > _LOOK_SECONDS:
-            self._seen = asyncio.run_coroutine_threadsafe(self._look(), self._loop).result()
-            self._looked_at = now
-        if isinstance(self._seen, OutboardError):
-            return self._seen
-        if model not in self._seen:
-            return absent_error(model)
-        return load_error(model, self._seen[model]) if self._seen[model] else None
+        if now - self._viewed_at > _VIEW_SECONDS:
+            self._view = asyncio.run_coroutine_threadsafe(look(self._connection), self._loop).result()
+            self._viewed_at = now
+        return self._view
 
     def close(self) -> None:
         """Cancels every batch and ends the connection."""
@@ -153,15 +150,6 @@ class TritonInference:
         self._loop.close()
         self._connection.close()
         self._carrier.close()
-
-    async def _look(self) -> dict[str, str] | OutboardError:
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                return await self._connection.repository()
-        except grpc.RpcError as error:
-            return final_error("", fault_of(error), error.details() or "", was_reached=False)
-        except TimeoutError:
-            return final_error("", Fault.GONE, "", was_reached=False)
 
     def _accept(self) -> None:
         most = self._settings.in_flight + self._settings.waiting

@@ -7,6 +7,7 @@ of this program have theirs already.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from outboard.errors import FailedPrecondition
 Arrays = Mapping[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
 DATA_TYPE = "FP32"
+INVENTORY = "inventory"
+"""The model that tells which weights the server has."""
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -90,6 +93,15 @@ class Connection:
         """Models in the server's repository; with the reason where one could not be loaded, else empty."""
         reply = await _finished(self._stub.RepositoryIndex.future(messages.RepositoryIndexRequest()))
         return {model.name: "" if model.reason == "unloaded" else model.reason for model in reply.models}
+
+    async def inventory(self) -> dict[str, dict[str, str]]:
+        """The answer of the loaded model of that name."""
+        request = messages.ModelInferRequest(model_name=INVENTORY, raw_input_contents=[bytes(1)])
+        request.inputs.add(name="ask", datatype="UINT8", shape=(1,))
+        request.outputs.add(name="answer")
+        reply = await _finished(self._stub.ModelInfer.future(request))
+        found: dict[str, dict[str, str]] = json.loads(reply.raw_output_contents[0])
+        return found
 
     async def register(self, name: str, byte_size: int) -> None:
         """Makes a file of /dev/shm known to the server; nothing happens when it is known already."""

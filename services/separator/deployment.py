@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import replace
 
 from outboard.audio.reporting import EngineInfo
@@ -67,19 +68,20 @@ def _client(triton: TritonSettings) -> TritonInference:
 
 
 def _prepare(client: TritonInference) -> None:
-    """Has the server load the first engine of the family that it can: no song has to wait for it, and of those before
-    it the server knows from then on why they cannot be had.
-    """
+    """Has the server load the first engine of the family that it can: no song has to wait for it."""
     for info in _FAMILY:
-        try:
-            for variant in variants_of(info.name):
-                client.check(variant.name)
-        except OutboardError as error:
-            _log.warning("the model server has no %s: %s", info.name, error.message)
-        except CancelledError:
+        if _served(client, info).available:
+            with suppress(CancelledError):
+                _load(client, info)
             return
-        else:
-            return
+
+
+def _load(client: TritonInference, info: EngineInfo) -> None:
+    try:
+        for variant in variants_of(info.name):
+            client.check(variant.name)
+    except OutboardError as error:
+        _log.warning("the model server could not load %s: %s", info.name, error.message)
 
 
 def _installed(info: EngineInfo) -> EngineInfo:
@@ -97,15 +99,13 @@ def _installed(info: EngineInfo) -> EngineInfo:
 
 
 def _served(client: TritonInference, info: EngineInfo) -> EngineInfo:
-    """What is known of an engine that a model server computes; its weights are its own affair unless shared."""
-    for variant in variants_of(info.name):
-        if problem := client.problem(variant.name):
+    """What is known of an engine that a model server computes, with the server's weights."""
+    view = client.view()
+    problems = [view.problem(variant.name) for variant in variants_of(info.name)]
+    for problem in (*problems, view.weights_problem(info.name)):
+        if problem:
             return _unavailable(info, problem.message, problem.reason)
-    try:
-        digest = WeightsFolder(find(info.name)).digest()
-    except OutboardError:
-        digest = ""
-    return replace(info, weights_digest=digest, backend="triton", device="triton")
+    return replace(info, weights_digest=view.weights_digest(info.name), backend="triton", device="triton")
 
 
 def _unavailable(info: EngineInfo, reason: str, error: str) -> EngineInfo:

@@ -204,10 +204,10 @@ def test_a_model_that_cannot_be_loaded_is_told(inference: TritonInference) -> No
     """The error names the model, and carries the words of its code where there is code."""
     with pytest.raises(FailedPrecondition, match="the weights of this toy are gone"):
         inference.check("broken")
-    problem = inference.problem("broken")
+    problem = inference.view().problem("broken")
     assert problem is not None
     assert "the weights of this toy are gone" in problem.message
-    assert inference.problem("toy") is None
+    assert inference.view().problem("toy") is None
     with pytest.raises(FailedPrecondition, match="no usable folder for 'absent'") as caught:
         inference.check("absent")
     assert caught.value.reason == "MODEL_SERVER_UNAVAILABLE"
@@ -227,7 +227,7 @@ def test_an_absent_server_is_told() -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"
         inference = TritonInference(TritonSettings(address=address, restart_seconds=0.3), _SIGNATURES)
         assert _reason(inference.infer("toy", {"mix": window()})) == "MODEL_SERVER_UNAVAILABLE"
-        problem = inference.problem("toy")
+        problem = inference.view().problem("toy")
         assert problem is not None
         assert problem.reason == "MODEL_SERVER_UNAVAILABLE"
         inference.close()

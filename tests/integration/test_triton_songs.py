@@ -102,18 +102,15 @@ def test_songs_survive_a_crash_of_the_model_and_share_its_batches(server: Triton
 
 def test_engines_without_weights_on_the_server_are_listed_with_the_reason(server: TritonServer) -> None:
     """The engine whose weights the server lacks is listed as unavailable with MODEL_WEIGHTS_MISSING, the other one as
-    available, so that a job that names none gets one that works.
+    available and with the digest of the server's weights: a job that names none gets one that works, and results are
+    named after what computes them.
     """
     known = _engines(server, 30.0)
     infos = {info.name: info for info in list_engines(known)}
-    for _ in range(200):
-        if not infos["htdemucs_ft"].available:
-            break
-        threading.Event().wait(0.2)
-        infos = {info.name: info for info in list_engines(known)}
     assert infos["htdemucs_ft"].unavailable_error == "MODEL_WEIGHTS_MISSING"
     assert "outboard models pull htdemucs_ft" in infos["htdemucs_ft"].unavailable_reason
     assert infos["htdemucs"].available
+    assert len(infos["htdemucs"].weights_digest) == 64
 
 
 def test_a_server_that_dies_ends_the_song_with_an_error(server: TritonServer) -> None:

@@ -10,6 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from outboard.models.triton import SEPARATION
+from outboard.models.triton_connection import INVENTORY
 
 _REPOSITORY = Path(__file__).resolve().parents[2] / "services" / "separator" / "model_repository"
 _KINDS = {"config.pbtxt": "KIND_GPU", "configs/cpu.pbtxt": "KIND_CPU"}
@@ -20,8 +21,8 @@ def _configuration(model: str, file: str) -> Any:
 
 
 def test_every_network_is_there() -> None:
-    """The repository holds the models that clients ask for, and no other."""
-    assert {path.name for path in _REPOSITORY.iterdir()} == set(SEPARATION)
+    """The repository holds the models that clients ask for, the inventory, and no other."""
+    assert {path.name for path in _REPOSITORY.iterdir()} == {*SEPARATION, INVENTORY}
 
 
 @pytest.mark.parametrize("model", SEPARATION)

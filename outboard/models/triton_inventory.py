@@ -1,0 +1,38 @@
+"""The model ``inventory`` of the repository: which weights the server has, told without loading a network.
+
+A client needs their digests before it computes anything, since results are named after them, and has to know which
+engines cannot be had for want of weights. The answer is JSON, as bytes: ``{MODEL: {"digest", "reason", "message"}}``
+with the models of the registry; ``reason`` and ``message`` are those of the error that loading would raise, else empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as triton
+
+from outboard.errors import OutboardError
+from outboard.models.htdemucs.variants import VARIANTS
+from outboard.models.registry import find
+from outboard.models.weights import WeightsFolder
+
+
+class TritonPythonModel:
+    """One instance of the model; Triton calls this method by name."""
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Looks at the folders anew for each call: weights may have been added."""
+        answer = json.dumps({name: _described(name) for name in {each.model for each in VARIANTS.values()}})
+        # DLPack takes no array that cannot be written to.
+        content = np.frombuffer(bytearray(answer.encode()), dtype=np.uint8)
+        return [triton.InferenceResponse([triton.Tensor.from_dlpack("answer", content)]) for _ in requests]
+
+
+def _described(model: str) -> dict[str, str]:
+    try:
+        return {"digest": WeightsFolder(find(model)).digest(), "reason": "", "message": ""}
+    except OutboardError as error:
+        return {"digest": "", "reason": error.reason, "message": error.message}
