@@ -83,10 +83,21 @@ class FilterBank:
         waiting = np.concatenate(pieces, axis=1)
         start = 0
         while waiting.shape[1] - start >= self._size and self._owed:
-            spectrum = scipy.fft.rfft(waiting[:, start : start + self._size], axis=1)
-            done = scipy.fft.irfft(spectrum * self._spectra, n=self._size, axis=-1)[..., self._size - self._hop :]
-            done = done[..., : self._owed]
+            done = self._convolved(waiting[:, start : start + self._size])[..., : self._owed]
             self._owed -= done.shape[-1]
             start += self._hop
             yield done
         self._held = waiting[:, start:].copy()
+
+    def _convolved(self, segment: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The valid part of every band, (bands, channels, hop)."""
+        silent = ~segment.any(axis=1)
+        spectrum = scipy.fft.rfft(segment[~silent], axis=1)
+        spectra = self._spectra if self._spectra.shape[1] == 1 else self._spectra[:, ~silent]
+        done: NDArray[np.float32] = scipy.fft.irfft(spectrum * spectra, n=self._size, axis=-1)
+        done = done[..., self._size - self._hop :]
+        if not silent.any():  # the side of a mono song costs nothing
+            return done
+        whole = np.zeros((done.shape[0], segment.shape[0], done.shape[2]), np.float32)
+        whole[:, ~silent] = done
+        return whole

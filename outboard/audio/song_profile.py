@@ -155,9 +155,10 @@ class ProfileMeter:
         """Takes (channels, frames); `last` ends the stream."""
         self._frames += block.shape[1]
         self._loudness.process(block)
-        self._spectrum.process(block)
-        for piece in self._bands.process(block, last):
-            self._take(np.einsum("bcf,bcf->bf", piece, piece) / self._channels)
+        field = mid_side(block).astype(np.float32) if self._channels == 2 else block
+        self._spectrum.process(field)
+        for piece in self._bands.process(field, last):
+            self._take(np.einsum("bcf,bcf->bf", piece, piece))  # m² + s² is the mean of l² and r²
         if last:
             steps = self._left.shape[1] // self._step + 1
             missing = max(steps, self._skip) * self._step - self._left.shape[1] + self._skip * self._step
@@ -230,11 +231,11 @@ def decibels(power: Levels) -> Levels:
 
 
 class _Spectrum:
-    """Mean power spectra of mid and side, gathered into thirds of an octave."""
+    """Mean power spectra of mid and side (one channel: mid), gathered into thirds of an octave."""
 
     def __init__(self, sample_rate_hertz: int, channels: int) -> None:
         self._size = 2 ** round(math.log2(_SPECTRUM_SECONDS * sample_rate_hertz))
-        self._rate, self._channels = sample_rate_hertz, channels
+        self._rate = sample_rate_hertz
         window = np.hanning(self._size + 1)[:-1]
         self._window = (window * math.sqrt(2.0 / (self._size * np.sum(window**2)))).astype(np.float32)
         self._held = np.zeros((channels, 0), np.float32)
@@ -250,9 +251,10 @@ class _Spectrum:
         self._held = waiting[:, start:]
 
     def _add(self, frame: Array) -> None:
-        field = mid_side(frame) if self._channels == 2 else frame
-        spectra = scipy.fft.rfft(field.astype(np.float32) * self._window, axis=1)
-        self._sums[: len(field)] += spectra.real**2 + spectra.imag**2
+        for row, signal in enumerate(frame):
+            if signal.any():
+                spectrum = scipy.fft.rfft(signal * self._window)
+                self._sums[row] += spectrum.real**2 + spectrum.imag**2
         self._frames += 1
 
     def thirds_db(self) -> Iterator[Levels]:
