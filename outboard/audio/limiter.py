@@ -77,7 +77,7 @@ class LimiterSettings:
     slow_release_ms: float = 150.0
     transient_ms: float = 40.0
     transient_db: float = 6.0
-    dip_share: float = 0.8
+    dip_share: float = 0.6
     dip_ms: float = 1.0
 
     def __post_init__(self) -> None:

@@ -701,7 +701,7 @@ class Limiter(_message.Message):
     dip_ms: _builtins.float
     """Length of its dip in milliseconds. Unset: 1."""
     dip_share: _builtins.float
-    """Share of a transient's reduction that is dipped, 0 to 1; the rest is released. Unset: 0.8."""
+    """Share of a transient's reduction that is dipped, 0 to 1; the rest is released. Unset: 0.6."""
     def __init__(
         self,
         *,

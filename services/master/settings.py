@@ -74,7 +74,7 @@ class Limiter:
     transient_ms: float = 40.0
     transient_db: float = 6.0
     dip_ms: float = 1.0
-    dip_share: float = 0.8
+    dip_share: float = 0.6
 
 
 @dataclass(frozen=True)

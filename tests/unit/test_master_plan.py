@@ -155,21 +155,31 @@ def test_only_lively_songs_are_compressed() -> None:
         assert "glue" not in kinds(plan(spent, MasterSettings()))
 
 
-def test_loud_masters_get_density_and_punch() -> None:
-    """From -11.5 LUFS on: saturation above the bass and lifted onsets, in scale with intensity."""
-    chain = kinds(plan(ANALYSIS, MasterSettings(intent="loud")))
-    density, punch = chain["density"], chain["punch"]
-    assert isinstance(density, Saturator)
-    assert density.low_hertz == 150.0
+def test_loud_masters_get_punch() -> None:
+    """From -11.5 LUFS on onsets are lifted, in scale with intensity and with what the limiter will have to take."""
+    punch = kinds(plan(ANALYSIS, MasterSettings(intent="loud")))["punch"]
     assert isinstance(punch, TransientShaper)
-    assert (punch.attack_db, punch.sustain_db) == (1.0, -0.7)
+    assert (punch.attack_db, punch.sustain_db) == (1.3, -1.0)
     half = kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=50.0)))["punch"]
     assert isinstance(half, TransientShaper)
-    assert (half.attack_db, half.sustain_db) == (0.5, -0.35)
+    assert (half.attack_db, half.sustain_db) == (0.65, -0.5)
+    low = kinds(plan(replace(ANALYSIS, true_peak_dbtp=-6.0), MasterSettings(intent="loud")))["punch"]
+    assert isinstance(low, TransientShaper)
+    assert low.attack_db == pytest.approx(0.65)
     assert set(kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=0.0)))) == {"tone"}
-    dense = replace(ANALYSIS, flat_dynamics_index=0.6)
-    assert "density" not in kinds(plan(dense, MasterSettings(intent="loud")))
     assert "punch" not in kinds(plan(ANALYSIS, MasterSettings(intent="custom", target_lufs=-16.0)))
+
+
+def test_saturation_is_an_option_of_the_profile() -> None:
+    """Where a profile asks for it, loud masters of songs that are not dense already are saturated above the bass."""
+    preset = {"master.saturation_mix": 0.4}
+    density = kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=50.0), preset))["density"]
+    assert isinstance(density, Saturator)
+    assert density.low_hertz == 150.0
+    assert density.mix == pytest.approx(0.2)
+    dense = replace(ANALYSIS, flat_dynamics_index=0.6)
+    assert "density" not in kinds(plan(dense, MasterSettings(intent="loud"), preset))
+    assert "density" not in kinds(plan(ANALYSIS, MasterSettings(), preset))
 
 
 def test_a_parallel_path_is_an_option_of_the_profile() -> None:
