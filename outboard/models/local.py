@@ -23,7 +23,7 @@ import functools
 import importlib.util
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,6 +197,8 @@ def _openvino() -> Any:
 
 def _openvino_core(variant: Variant, how: Arithmetic, root: Path | None) -> tuple[Core, int]:
     core = _openvino()
+    import openvino
+
     options = {
         "INFERENCE_PRECISION_HINT": "bf16" if how.precision == "bfloat16" else "f32",
         "NUM_STREAMS": 1,
@@ -205,9 +207,15 @@ def _openvino_core(variant: Variant, how: Arithmetic, root: Path | None) -> tupl
     network = core.compile_model(exported_core(variant, root), how.device.upper(), options)
     request = network.create_infer_request()
 
+    shapes = [tuple(network.output(name).shape) for name in ("spectrogram_branch", "waveform_branch")]
+
     def compute(mix: NDArray[np.float32], spectrogram: NDArray[np.float32]) -> Branches:
-        answer: Mapping[str, Any] = request.infer({"mix": mix, "spectrogram": spectrogram})
-        return answer["spectrogram_branch"].copy(), answer["waveform_branch"].copy()
+        # Written where they are read: the next window is computed while this one is still being transformed.
+        spectral, waveform = (np.empty(shape, np.float32) for shape in shapes)
+        request.set_tensor("spectrogram_branch", openvino.Tensor(spectral, shared_memory=True))
+        request.set_tensor("waveform_branch", openvino.Tensor(waveform, shared_memory=True))
+        request.infer({"mix": mix, "spectrogram": spectrogram}, share_inputs=True, share_outputs=True)
+        return spectral, waveform
 
     return compute, network.input("mix").shape[-1]
 
