@@ -333,6 +333,8 @@ def _spec_violations(spec: DeliverableSpec, path: str) -> list[Violation]:
         wrong.append(Violation(f"{path}.bit_depth", f"{spec.container} has no bit depth {spec.bit_depth!r}: {depths}"))
     if spec.dither not in DITHERS:
         wrong.append(Violation(f"{path}.dither", f"{spec.dither!r} is not one of {', '.join(DITHERS)}"))
+    if spec.container == "mp3" and spec.bit_depth != DeliverableSpec.bit_depth:
+        wrong.append(Violation(f"{path}.bit_depth", f"mp3 has a bit rate and no bit depth: {spec.bit_depth!r}"))
     if spec.container == "mp3" and spec.bitrate_kbps not in BITRATES_KBPS:
         wrong.append(Violation(f"{path}.bitrate_kbps", f"{spec.bitrate_kbps} is not one of {BITRATES_KBPS}"))
     return wrong
