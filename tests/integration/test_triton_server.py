@@ -94,6 +94,21 @@ def test_a_model_that_does_not_load_is_told(tmp_path: Path) -> None:
     assert not _processes_of(repository)
 
 
+@needs_triton
+def test_the_program_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    """``python -m outboard.models.triton_server`` says where it listens, and ends with status 0 and without remains on
+    SIGTERM.
+    """
+    repository = write_repository(tmp_path / "models")
+    command = [sys.executable, "-m", "outboard.models.triton_server", str(repository), "--model", "toy"]
+    with subprocess.Popen([*command, "--grpc-port", "0"], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline().startswith("triton listening on 127.0.0.1:")
+        program.terminate()
+        assert program.wait(60) == 0
+    assert not _processes_of(repository)
+
+
 def test_a_missing_installation_is_told(tmp_path: Path) -> None:
     """Without an installed server the error names the command that installs it."""
     with pytest.raises(FailedPrecondition, match="make triton"):
