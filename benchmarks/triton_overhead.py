@@ -5,7 +5,7 @@
 Both sides run the same seeded weights in float32 on this CPU, by turns; the least of several rounds counts. Wall clock
 compares whole windows only on an idle machine. The other rows stand on a busy one too: processor time of all processes
 together, and the wall clock of the way alone, with a model of the same shapes that computes nothing, as a share of the
-direct call. Needs `make triton models`.
+time that a window takes when it has its cores for itself. Needs `make triton models`.
 """
 
 from __future__ import annotations
@@ -149,15 +149,15 @@ def rows(rounds: int) -> Iterator[Row]:
         with _served(folder / "empty", folder / "models", folder / "empty.log") as ways:
             alone = _costs(ways, 5 * rounds)
     theirs = whole["direct"]
+    undisturbed_seconds = theirs.processor_seconds / torch.get_num_threads()
     for way, goal in _GOALS.items():
         ours = whole[way]
         yield at_most(f"through Triton, {way} / direct", ours.wall_seconds, theirs.wall_seconds, "s", goal)
         yield at_most(
             f"through Triton, {way} / direct: processor", ours.processor_seconds, theirs.processor_seconds, "s", goal
         )
-        yield at_most(
-            f"the way alone, {way} / direct", alone[way].wall_seconds, theirs.wall_seconds, "s", round(goal - 1.0, 2)
-        )
+        share = round(goal - 1.0, 2)
+        yield at_most(f"the way alone, {way} / direct", alone[way].wall_seconds, undisturbed_seconds, "s", share)
 
 
 def main() -> int:
