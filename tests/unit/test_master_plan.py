@@ -259,6 +259,10 @@ def test_a_plan_is_pure() -> None:
         (MasterSettings(deliverables=(DeliverableSpec(container="aac"),)), "deliverables[0].container"),
         (MasterSettings(deliverables=(DeliverableSpec(sample_rate_hertz=22050),)), "deliverables[0].sample_rate_hertz"),
         (
+            MasterSettings(deliverables=(DeliverableSpec(container="mp3", bit_depth="16"),)),
+            "deliverables[0].bit_depth",
+        ),
+        (
             MasterSettings(deliverables=(DeliverableSpec(container="flac", bit_depth="32f"),)),
             "deliverables[0].bit_depth",
         ),

@@ -15,6 +15,8 @@ from outboard.audio.files import decode
 from outboard.audio.song_profile import measure_profile
 from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
+from outboard.rpc.convert import from_message, to_message
+from outboard.v1 import master_service_pb2
 from services.master.reference import Followed, Reference, follow
 from services.master.settings import GuardRails, MasterPlan, ReferenceMatch, check_plan
 
@@ -188,3 +190,11 @@ def test_edited_match_beyond_the_guard_rails_is_refused(mix: Array, goal: Array)
     for bands in ((lifted, *plan.match.bands[1:]), tuple(reversed(plan.match.bands))):
         with pytest.raises(InvalidInput, match=r"match\.bands"):
             check_plan(replace(plan, match=replace(plan.match, bands=bands)))
+
+
+def test_a_match_travels_with_its_plan_over_the_wire(mix: Array, goal: Array) -> None:
+    """To the contract's message and back, a fitted plan is the same, every number of it."""
+    plan = followed(mix, [goal]).plan
+    message = to_message(plan, master_service_pb2.MasterPlan)
+    again = from_message(master_service_pb2.MasterPlan.FromString(message.SerializeToString()), MasterPlan, "plan.")
+    assert again == plan
