@@ -143,7 +143,10 @@ def run_job(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: 
 def separate(
     song: Song,
     folder: OutputFolder = Path("out"),
-    stems: Annotated[int, typer.Option(help="2 (vocals, instrumental) or 4 (vocals, drums, bass, other)")] = 4,
+    stems: Annotated[
+        int,
+        typer.Option(help="2 (vocals, instrumental), 4 (vocals, drums, bass, other), 5 (and piano), 6 (and guitar)"),
+    ] = 4,
     engine: Annotated[str, typer.Option(help="engine name; none: the best that can run here")] = "",
     keep: Keep = False,
     server: Server = None,
