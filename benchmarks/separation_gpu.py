@@ -100,6 +100,7 @@ def rows(device: str, *, tiny: bool, quick: bool) -> Iterator[Row]:
     mix = _noise(SEGMENT_FRAMES, max(batches), 0)
     theirs = _upstream_windows_per_second(model, device, 30.0 if quick else 180.0, 1 if quick else 3)
     reference = _reference(model, device, mix)
+    network.keep_positions()
     core = network.Core(model)  # cuts the model's last layers: upstream has had its turn
     best = 0.0
     for precision in PRECISIONS if device != "cpu" else PRECISIONS[:1]:

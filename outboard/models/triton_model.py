@@ -15,7 +15,7 @@ import triton_python_backend_utils as triton
 from torch.utils.dlpack import from_dlpack
 
 from outboard.errors import InvalidInput, OutboardError
-from outboard.models.htdemucs.network import Core, load
+from outboard.models.htdemucs.network import Core, keep_positions, load
 from outboard.models.htdemucs.variants import VARIANTS
 from outboard.models.registry import find
 from outboard.models.triton_torch import PRECISIONS, Windows
@@ -58,6 +58,7 @@ def _windows(name: str, config: dict[str, Any], device: str) -> Windows:
         allowed = ", ".join(PRECISIONS)
         raise InvalidInput(f"precision must be one of {allowed}, not {precision!r}", reason="MODEL_INVALID")
     batch_sizes = sorted({1, *config["dynamic_batching"]["preferred_batch_size"], config["max_batch_size"]})
+    keep_positions()
     core = _core(name).to(device)
     cuda_graphs = parameters.get("cuda_graphs", "false") == "true"
     return Windows(core, device, precision, batch_sizes, cuda_graphs=cuda_graphs)

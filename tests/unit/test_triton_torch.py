@@ -7,7 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from outboard.models.triton_torch import Windows  # noqa: E402 - torch may be absent
+from outboard.models.htdemucs import transform  # noqa: E402 - torch may be absent
+from outboard.models.triton_torch import Windows  # noqa: E402
 
 _FRAMES = 16_384
 
@@ -36,3 +37,20 @@ def test_windows_come_back_without_the_filling(count: int) -> None:
     error_db = 20 * np.log10(np.max(np.abs(stems[:, 0] - 0.75 * mix)[..., inside]))
     assert error_db < -80, f"{error_db:.1f} dB"
     np.testing.assert_allclose(stems[:, 1], -stems[:, 0], atol=1e-6)
+
+
+def test_kept_positions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With position embeddings kept from pass to pass the network's answers are the same bytes."""
+    network = pytest.importorskip("outboard.models.htdemucs.network")
+    monkeypatch.setattr(network.transformer, "create_2d_sin_embedding", network.transformer.create_2d_sin_embedding)
+    core = network.Core(network.seeded(("a", "b"), 1, {**network.TINY, "segment": 1}))
+    mix = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 2, 44_100)).astype(np.float32))
+    spectrogram = transform.spectrogram(mix)
+    with torch.inference_mode():
+        before = core(mix, spectrogram)
+        network.keep_positions.__wrapped__()
+        for _ in range(2):
+            after = core(mix, spectrogram)
+    assert network.transformer.create_2d_sin_embedding.cache_info().hits
+    for one, other in zip(before, after, strict=True):
+        assert torch.equal(one, other)

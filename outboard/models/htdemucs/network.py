@@ -10,6 +10,7 @@ built of them.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from demucs import transformer
 from demucs.htdemucs import HTDemucs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -211,6 +213,15 @@ def _other_model(path: Path, why: str) -> FailedPrecondition:
     return FailedPrecondition(
         f"the weights file {path.name} is of another model: {why}", reason="MODEL_WEIGHTS_OF_OTHER_MODEL"
     )
+
+
+@functools.cache
+def keep_positions() -> None:
+    """Has upstream's transformers compute a position embedding once per shape and device, in this whole process.
+
+    They make it anew on the CPU in each pass otherwise: time lost on a GPU, and a copy that no CUDA graph can hold.
+    """
+    transformer.create_2d_sin_embedding = functools.cache(transformer.create_2d_sin_embedding)
 
 
 def segment_frames(network: HTDemucs) -> int:
