@@ -80,7 +80,7 @@ async def test_health_answers_within_100_ms_while_the_service_is_busy(name: str)
 
     async with child(name, environment=_ONE_THREAD) as (_, address):  # noqa: SIM117 - the channels need the address
         async with aio_channel(address) as channel, aio_channel(address) as probe:
-            # Made before the clock runs: cutting a song into messages would keep this process's own loop from the probe.
+            # Made before the clock runs: cutting a song into messages would keep this loop from the probe.
             calls = [_call(name, channel, _song(20.0)) for _ in range(2)]
             busy = asyncio.gather(*(render(*call) for call in calls))
             stub, waits = health_pb2_grpc.HealthStub(probe), []

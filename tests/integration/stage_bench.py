@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import threading
 import time
@@ -139,6 +140,12 @@ class Stage:
         health = health_pb2_grpc.HealthStub(self.channel)
         status = (await health.Check(health_pb2.HealthCheckRequest(), timeout=1)).status
         assert status == health_pb2.HealthCheckResponse.SERVING
+
+
+@functools.cache
+def warm_up(name: str) -> None:
+    """What the real service does before it serves; once per process."""
+    importlib.import_module(f"services.{name}.__main__").warm_up()
 
 
 def workers(name: str) -> list[str]:
