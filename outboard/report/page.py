@@ -52,6 +52,7 @@ _MEASURES = (
     ("Mud", "mud_index", 2, ""),
     ("Flat dynamics", "flat_dynamics_index", 2, ""),
 )
+_COUNTED = frozenset({"frames", "samples"})
 
 
 def render(report: job_service_pb2.JobReport, comparison: Comparison, *, title: str, preview: str = "") -> str:
@@ -172,8 +173,9 @@ def _checks(checks: Sequence[master_service_pb2.QualityCheck]) -> str:
     rows = []
     for check in checks:
         verdict = '<span class="pass">pass</span>' if check.passed else '<span class="fail">FAIL</span>'
-        value = f"{check.value:.2f} {check.unit}" if check.HasField("value") else "–"
-        limit = f"{check.limit:.2f} {check.unit}" if check.HasField("limit") else "–"
+        decimals = 0 if check.unit in _COUNTED else 2
+        value = f"{check.value:.{decimals}f} {check.unit}" if check.HasField("value") else "–"
+        limit = f"{check.limit:.{decimals}f} {check.unit}" if check.HasField("limit") else "–"
         rows.append((escape(f"{check.name}: {check.message}"), escape(value), escape(limit), verdict))
     return _table(("check", "measured", "limit", ""), rows, escaped=True) if rows else ""
 
