@@ -32,7 +32,9 @@ from outboard.audio.stereo import StereoFieldBand
 
 RATE = 48_000
 KINDS: dict[str, ProcessorKind] = {
-    "equalizer": Equalizer((FilterBand("high_pass", 100.0), FilterBand("peak", 3_000.0, 2.0, 1.0), FilterBand("notch", 50.0, q=8.0))),
+    "equalizer": Equalizer(
+        (FilterBand("high_pass", 100.0), FilterBand("peak", 3_000.0, 2.0, 1.0), FilterBand("notch", 50.0, q=8.0))
+    ),
     "dynamic_equalizer": DynamicEqualizer((DynamicBandSettings(320.0, 1.0, 4.0, -3.0, relative_threshold_db=-20.0),)),
     "compressor": Compressor(-30.0, 2.0, lookahead_ms=5.0),
     "tone": LinearPhaseEqualizer((CurvePoint(20.0, -60.0), CurvePoint(40.0), CurvePoint(3_000.0, 2.0)), 4_095),
