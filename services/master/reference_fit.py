@@ -30,6 +30,7 @@ Levels = NDArray[np.float64]
 _OFFSETS_DB = np.arange(-6.0, 6.01, 0.25)
 _EMPTY_DB, _FAINT_DB = -75.0, -60.0  # against loudness: nothing there, and little there: noise is not lifted
 _DEEPEST_DB, _HIGHEST_DB = -8.0, 5.0
+_FADE_DB = 12.0  # below the lowest quantile, over which a lift ends
 _FLATTEST, _STEEPEST = 0.4, 2.0  # slope of output level over input level
 _HIGHEST_SHARE = 0.45  # of the rate: bands above hold the resampler's edge
 
@@ -161,4 +162,6 @@ def _level_curve(levels: Levels, wanted: Levels, intensity: float) -> tuple[Leve
         step = levels[index + 1] - levels[index]
         gains[index] = np.clip(gains[index], gains[index + 1] - steepest * step, gains[index + 1] - flattest * step)
     kept = np.append(True, np.diff(levels) > 0.05)
-    return tuple(LevelPoint(float(level), float(gain)) for level, gain in zip(levels[kept], gains[kept], strict=True))
+    points = [LevelPoint(float(level), float(gain)) for level, gain in zip(levels[kept], gains[kept], strict=True)]
+    # Under what plays 95 % of the time lie pauses, fades and noise: they are not lifted with it.
+    return (LevelPoint(points[0].level_db - _FADE_DB, min(points[0].gain_db, 0.0)), *points)

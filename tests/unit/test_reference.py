@@ -124,6 +124,20 @@ def test_gains_stay_within_the_guard_rails(goal: Array) -> None:
             assert band.mid_gain_db <= 0.0, band
 
 
+def test_noise_in_pauses_is_not_lifted(mix: Array, goal: Array) -> None:
+    """Faint noise behind a song that is matched to a denser one: its level against the mix's loudness does not rise by
+    more than the equaliser lifts it.
+    """
+    noise = 1e-5 * np.random.default_rng(7).standard_normal((2, RATE_HERTZ)).astype(np.float32)
+    result = followed(np.concatenate([mix, noise], axis=1), [goal])
+    assert result.plan.match is not None
+    lifted = 20.0 * np.log10(result.array[:, -RATE_HERTZ // 2 :].std() / noise.std())
+    highest = max(max(band.mid_gain_db, band.side_gain_db) for band in result.plan.match.bands)
+    assert lifted <= highest + 0.5, f"{lifted:.1f} dB, the equaliser's highest gain is {highest:.1f} dB"
+    for band in result.plan.match.dynamics:
+        assert band.points[0].gain_db <= 0.0
+
+
 def test_mono_is_matched_without_width(mix: Array, goal: Array) -> None:
     """A mono mix and a mono reference are ordinary: the match is made and its width left alone."""
     for audio, reference in ((mix[:1], goal), (mix, goal[:1])):
