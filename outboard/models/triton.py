@@ -132,10 +132,9 @@ class TritonInference:
 
         Answers within seconds, and at once when it was asked a moment ago.
         """
-        now = time.monotonic()
-        if now - self._viewed_at > _VIEW_SECONDS:
+        if time.monotonic() - self._viewed_at > _VIEW_SECONDS:
             self._view = asyncio.run_coroutine_threadsafe(look(self._connection), self._loop).result()
-            self._viewed_at = now
+            self._viewed_at = time.monotonic()
         return self._view
 
     def close(self) -> None:

@@ -12,7 +12,8 @@ from outboard.errors import FailedPrecondition, OutboardError
 from outboard.models.triton_connection import INVENTORY, Connection
 from outboard.models.triton_faults import Fault, absent_error, fault_of, final_error, load_error
 
-_TIMEOUT_SECONDS = 30.0
+# The inventory reads all weights at its first answer, and keeps their digests.
+_TIMEOUT_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 
 
