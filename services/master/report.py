@@ -75,7 +75,7 @@ def build_report(
         target_missed_reason=missed,
         checks=checks,
         decisions=plan.notes + _decisions(levelled, reports),
-        warnings=_warnings(plan, missed, delivered),
+        warnings=_warnings(plan, levelled, missed, delivered),
         limiting_db=_over_time(levelled),
     )
 
@@ -165,13 +165,24 @@ def _decisions(levelled: Levelled, reports: Sequence[DeliverableReport]) -> tupl
     return tuple(sentences)
 
 
-def _warnings(plan: MasterPlan, missed: str, delivered: Sequence[Delivered]) -> tuple[Warning, ...]:
+def _coding_cost_lu(levelled: Levelled, report: DeliverableReport) -> float:
+    """What a lossy file is softer than the master; 0 for other files."""
+    if report.spec.container != "mp3" or levelled.lufs is None or report.integrated_lufs is None:
+        return 0.0
+    return levelled.lufs - report.integrated_lufs
+
+
+def _warnings(plan: MasterPlan, levelled: Levelled, missed: str, delivered: Sequence[Delivered]) -> tuple[Warning, ...]:
     warnings = []
     if missed:
         warnings.append(Warning("LOUDNESS_TARGET_MISSED", missed))
     if plan.target_lufs is None and plan.engine != "passthrough":
         warnings.append(Warning("NO_LOUDNESS_TARGET", "The mix has no measurable loudness: only its ceiling was kept."))
     for file in delivered:
+        cost = _coding_cost_lu(levelled, file.report)
+        if cost > LOUDNESS_TOLERANCE_LU and file is not delivered[0]:  # of the first one the missed target tells
+            message = f"Keeping the ceiling of {file.report.name} after coding cost {cost:.2f} LU."
+            warnings.append(Warning("LOUDNESS_LOST_TO_CODING", message))
         if not file.held:
             peak = file.report.true_peak_dbtp
             warnings.append(

@@ -35,7 +35,7 @@ INDICES = ("shimmer_index", "mud_index", "spectral_hole_ratio", "hard_panning_in
 def test_every_song_reaches_its_target_under_its_ceiling(
     song: str, intent: str, test_data: Path, tmp_path: Path
 ) -> None:
-    """Each file within 0.2 LU of the target (or a reason), under its ceiling after decoding, exact in length."""
+    """Each file within 0.1 LU of the target (or a reason), under its ceiling after decoding, exact in length."""
     with decode(test_data / "songs" / f"{song}.mp3") as source, Spool(2) as stereo:
         for block in blocks(source.array):
             stereo.append(to_stereo(block))
@@ -55,7 +55,8 @@ def test_every_song_reaches_its_target_under_its_ceiling(
         assert told.integrated_lufs is not None
         assert decided.target_lufs is not None
         missed = abs(told.integrated_lufs - decided.target_lufs)
-        assert missed <= 0.2 or report.target_missed_reason, f"{song} {file.name}: {told.integrated_lufs:.2f} LUFS"
+        told_so = report.target_missed_reason or any(file.name in warning.message for warning in report.warnings)
+        assert missed <= 0.1 or told_so, f"{song} {file.name}: {told.integrated_lufs:.2f} LUFS"
     assert report.after is not None
     # Density is what the loud intent is asked for: there the crest factor, and with it this index, has to give.
     for name in INDICES if intent == "loud" else (*INDICES, "flat_dynamics_index"):
