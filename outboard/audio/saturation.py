@@ -48,6 +48,7 @@ _QUALITY = "HQ"
 _CHUNK_FRAMES = 16384
 _TUBE_BIAS = 0.3
 _CLIP_KNEE = 0.7
+_TAPE_END = np.float32(1e15)  # the curve has long been 1 there, and squares still fit into a float
 _OFFSET_CORNER_HERTZ = 10.0
 _LARGEST = 1e30  # sums of larger samples would not stay finite in the resamplers
 
@@ -90,8 +91,8 @@ def shape(values: NDArray[np.float32], curve: SaturationCurve, gain: float) -> N
     if curve == "tanh":
         bent = np.tanh(v)
     elif curve == "tape":
-        wide = v.astype(np.float64)  # the square of what a file of floats may hold does not fit into a float
-        bent = (wide / np.sqrt(1.0 + wide * wide)).astype(np.float32)
+        held = np.clip(v, -_TAPE_END, _TAPE_END)
+        bent = held / np.sqrt(np.float32(1.0) + held * held)
     elif curve == "tube":
         rest = math.tanh(_TUBE_BIAS)
         bent = (np.tanh(v + np.float32(_TUBE_BIAS)) - np.float32(rest)) * np.float32(1.0 / (1.0 - rest * rest))
