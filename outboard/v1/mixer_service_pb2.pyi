@@ -317,6 +317,7 @@ class Strip(_message.Message):
     SENDS_FIELD_NUMBER: _builtins.int
     BUS_FIELD_NUMBER: _builtins.int
     ENVELOPE_FIELD_NUMBER: _builtins.int
+    ROLE_CONFIDENCE_FIELD_NUMBER: _builtins.int
     stem: _builtins.str
     """The stem's name."""
     role: _audio_pb2.Role.ValueType
@@ -329,6 +330,8 @@ class Strip(_message.Message):
     """Whether its polarity is turned."""
     bus: _builtins.str
     """Name of the bus it goes to; empty: the mix."""
+    role_confidence: _builtins.float
+    """How sure the role is, 0 to 1; 1 where it was given, unset where nobody listened."""
     @_builtins.property
     def chain(self) -> _containers.RepeatedCompositeFieldContainer[_processor_pb2.Processor]:
         """Processors in order, before the fader."""
@@ -353,12 +356,15 @@ class Strip(_message.Message):
         sends: _abc.Iterable[Global___Send] | None = ...,
         bus: _builtins.str = ...,
         envelope: _abc.Iterable[Global___EnvelopePoint] | None = ...,
+        role_confidence: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_role_confidence", b"_role_confidence", "role_confidence", b"role_confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus", b"bus", "chain", b"chain", "envelope", b"envelope", "gain_db", b"gain_db", "pan", b"pan", "polarity_inverted", b"polarity_inverted", "role", b"role", "sends", b"sends", "stem", b"stem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_role_confidence", b"_role_confidence", "bus", b"bus", "chain", b"chain", "envelope", b"envelope", "gain_db", b"gain_db", "pan", b"pan", "polarity_inverted", b"polarity_inverted", "role", b"role", "role_confidence", b"role_confidence", "sends", b"sends", "stem", b"stem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__role_confidence: _TypeAlias = _typing.Literal["role_confidence"]  # noqa: Y015
+    _WhichOneofArgType__role_confidence: _TypeAlias = _typing.Literal["_role_confidence", b"_role_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__role_confidence) -> _WhichOneofReturnType__role_confidence | None: ...
 
 Global___Strip: _TypeAlias = Strip  # noqa: Y015
 

@@ -14,7 +14,7 @@ MAX_STEMS = 12
 CONSOLE, PASSTHROUGH = "console", "passthrough"
 # The preferred first. A version is raised whenever the engine's sound changes.
 ENGINES = (
-    EngineInfo(CONSOLE, 2, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
+    EngineInfo(CONSOLE, 3, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
     EngineInfo(PASSTHROUGH, 1, description="The plain sum of the stems."),
 )
 
@@ -78,6 +78,7 @@ class Strip:
         sends: copies to effect buses, after the fader.
         bus: where it goes; empty is the mix.
         envelope: gain over time on top of the fader, straight lines in dB between the points; none: constant.
+        role_confidence: how sure the role is, 0 to 1; 1 where it was given, None where nobody listened.
     """
 
     stem: str
@@ -89,6 +90,7 @@ class Strip:
     sends: tuple[Send, ...] = ()
     bus: str = ""
     envelope: tuple[EnvelopePoint, ...] = ()
+    role_confidence: float | None = None
 
 
 @dataclass(frozen=True)

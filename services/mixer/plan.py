@@ -56,6 +56,7 @@ def plan(
     song: Analysis | None,
     preset: Preset,
     settings: MixSettings,
+    confidences: Mapping[str, float] | None = None,
 ) -> MixPlan:
     """All numbers of a mix; pure.
 
@@ -65,6 +66,7 @@ def plan(
         song: measurements of the song that the stems were separated from; None for supplied stems.
         preset: the sound profile's numbers.
         settings: what was asked for.
+        confidences: how sure the roles are, by stem name, for the plan's reader; nothing is decided by them.
 
     Raises:
         InvalidInput: too few or too many stems, a setting out of range, an unknown label in ``bypass``.
@@ -78,7 +80,8 @@ def plan(
         strips = tuple(Strip(name, role[name]) for name in names)
         return MixPlan(strips, notes=("All processors are out: the mix is the sum of its stems.",))
     desk = _Planner(analyses, song, preset, settings)
-    strips = tuple(desk.strip(name, role[name]) for name in names)
+    sure = confidences or {}
+    strips = tuple(dataclasses.replace(desk.strip(name, role[name]), role_confidence=sure.get(name)) for name in names)
     peak = PEAK_TARGET_DBFS if settings.peak_target_dbfs is None else settings.peak_target_dbfs
     chain = desk.master_chain()
     return MixPlan(strips, master_chain=chain, notes=tuple(desk.notes), peak_target_dbfs=peak)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import grpc
@@ -22,7 +21,9 @@ from outboard.settings import Settings
 from outboard.v1 import audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
 from services.mixer.check import check_plan
 from services.mixer.console import ENGINES, MAX_STEMS, MixPlan, MixSettings, engine_info
+from services.mixer.detect import detect_roles
 from services.mixer.intake import Intake
+from services.mixer.listening import Sound, listen
 from services.mixer.mix import mix
 from services.mixer.plan import check_settings, decides, plan
 
@@ -56,7 +57,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
             name: from_message(message, Analysis, f"stem_analyses[{name}].")
             for name, message in sorted(request.stem_analyses.items())
         }
-        decided = await asyncio.to_thread(_planner(request.config), analyses)
+        decided = await asyncio.to_thread(_planner(request.config), analyses, {})
         return mixer_service_pb2.PlanMixResponse(plan=to_message(decided, mixer_service_pb2.MixPlan))
 
     async def ListEngines(  # noqa: N802 - the contract's name
@@ -84,7 +85,10 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
             stems = intake.finish()
             with call.turn():
                 measured = stems if decides(settings) else {name: stem[:, :0] for name, stem in stems.items()}
-                decided = given or planner(_analyses(measured, form.sample_rate_hertz, call))
+                decided = given or planner(
+                    _analyses(measured, form.sample_rate_hertz, call),
+                    {name: listen(stem, form.sample_rate_hertz) for name, stem in measured.items()},
+                )
                 progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
                 blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
                 report = yield from rendered(blocks, _MIX_CHANNELS, _chunk)
@@ -114,8 +118,10 @@ def _analyses(stems: dict[str, Audio], sample_rate_hertz: int, call: Call) -> di
     }
 
 
-def _planner(config: mixer_service_pb2.MixConfig) -> Callable[[Mapping[str, Analysis]], MixPlan]:
-    """What decides the plan from the stems' measurements; everything else in the config is checked here."""
+def _planner(
+    config: mixer_service_pb2.MixConfig,
+) -> Callable[[Mapping[str, Analysis], Mapping[str, Sound | None]], MixPlan]:
+    """What decides the plan from measurements and sounds of the stems; all else in the config is checked here."""
     settings = from_message(config.settings, MixSettings, "config.settings.")
     check_settings(settings)
     roles = {
@@ -124,7 +130,14 @@ def _planner(config: mixer_service_pb2.MixConfig) -> Callable[[Mapping[str, Anal
     }
     song = from_message(config.song, Analysis, "config.song.") if config.HasField("song") else None
     preset = with_values(config.preset.name, config.preset.values)
-    return partial(plan, roles=roles, song=song, preset=preset, settings=settings)
+
+    def planned(analyses: Mapping[str, Analysis], sounds: Mapping[str, Sound | None]) -> MixPlan:
+        guesses = detect_roles(sounds, roles, separated=song is not None)
+        found = roles | {name: guess.role for name, guess in guesses.items()}
+        sure = {name: guess.confidence for name, guess in guesses.items()}
+        return plan(analyses, found, song, preset, settings, sure)
+
+    return planned
 
 
 def _chunk(chunk: audio_pb2.AudioChunk) -> mixer_service_pb2.MixResponse:
