@@ -213,8 +213,14 @@ class Steps:
         song: Done | None,
         references: Sequence[AudioRef],
         album: Sequence[Done] = (),
+        leader: Done | None = None,
     ) -> Done:
-        """A mix to the delivered files; as a part of an album where its songs are given."""
+        """A mix to the delivered files.
+
+        Args:
+            album: the songs of the album that it is a part of.
+            leader: the master of the album's loudest song, once there is one.
+        """
         job = await self._workshop.open(tenant, job_id)
         part = mix.name if album else ""
         names = [other.audio[0].name for other in album]
@@ -227,6 +233,8 @@ class Steps:
         for reference in references:
             config.references.add(name=reference.name, format=reference.format())
         config.album.extend([await self._analysis(other) for other in album])
+        if leader:
+            await self._follow(config.settings, leader)
         await self._tag(config, job, song)
         engine = await self._peers.master_engine(config.settings)
         config.settings.engine = engine.name
@@ -253,6 +261,18 @@ class Steps:
         _, reused = await self._workshop.result(job, prefix, produce)
         job.progress.finish(Stage.STAGE_MASTER, part, reused=reused)
         return Done(prefix, (mix,))
+
+    async def loudest(self, tenant: str, job_id: str, songs: Sequence[Done]) -> int:
+        """Index of the loudest song; the first of several, or where none has a loudness."""
+        analyses = [await self._analysis(song) for song in songs]
+        levels = [analysis.integrated_lufs if analysis.HasField("integrated_lufs") else -200.0 for analysis in analyses]
+        return levels.index(max(levels))
+
+    async def _follow(self, settings: master_service_pb2.MasterSettings, leader: Done) -> None:
+        """What the loudest song reached is the album's target, where that fell short of what was asked for."""
+        report = (await self._stored(leader.prefix)).message("report", master_service_pb2.MasteringReport)
+        if report.target_missed_reason and report.deliverables[0].HasField("integrated_lufs"):
+            settings.target_lufs = report.deliverables[0].integrated_lufs
 
     async def _tag(self, config: master_service_pb2.MasterConfig, job: JobContext, song: Done | None) -> None:
         """Tags and cover of the song, and over them the tags of the request."""

@@ -19,7 +19,7 @@ from outboard.rpc import tracing
 from services.orchestrator.extras import Extras
 from services.orchestrator.finish import Finish, Outcome
 from services.orchestrator.specification import Route
-from services.orchestrator.steps import Steps
+from services.orchestrator.steps import Done, Steps
 from services.orchestrator.threads import together
 
 P = ParamSpec("P")
@@ -61,8 +61,7 @@ class Pipeline:
             sources = await together(step(self._steps.ingest, *job, source) for source in route.sources)
             references = await together(step(self._steps.ingest, *job, source) for source in route.references)
             if route.is_album:
-                album = [await step(self._steps.master, *job, song.audio[0], song, [], sources) for song in sources]
-                await step(self._finish.succeed, *job, Outcome(album=album))
+                await step(self._finish.succeed, *job, Outcome(album=await self._album(*job, sources)))
                 return
             song = sources[0] if route.is_song else None
             outcome = Outcome(song=song)
@@ -98,6 +97,16 @@ class Pipeline:
             await step(self._finish.fail, *job, Internal("an internal error, see the orchestrator's log"))
         finally:
             self._finish.forget(job_id)
+
+    async def _album(self, tenant: str, job_id: str, songs: list[Done]) -> list[Done]:
+        """The loudest song first: where it has to stop short of the target, the others keep their distance to it."""
+        job = (tenant, job_id)
+        first = await step(self._steps.loudest, *job, songs)
+        leader = await step(self._steps.master, *job, songs[first].audio[0], songs[first], [], songs)
+        return [
+            leader if index == first else await step(self._steps.master, *job, song.audio[0], song, [], songs, leader)
+            for index, song in enumerate(songs)
+        ]
 
 
 async def step(function: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
