@@ -76,9 +76,27 @@ def read_checkpoint(path: Path) -> Checkpoint:
         FailedPrecondition: MODEL_WEIGHTS_TRUNCATED, MODEL_WEIGHTS_INVALID, MODEL_WEIGHTS_UNSAFE, or
             MODEL_WEIGHTS_OF_OTHER_MODEL.
     """
+    return _package(path, _read(path))
+
+
+def read_state(path: Path) -> Mapping[str, NDArray[Any]]:
+    """Reads a checkpoint that is nothing but a network's arrays by name (``torch.save(model.state_dict(), path)``).
+
+    Raises:
+        FailedPrecondition: as :func:`read_checkpoint`.
+    """
+    state = _read(path)
+    if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
+        raise FailedPrecondition(
+            f"the checkpoint {path.name} holds more than arrays", reason="MODEL_WEIGHTS_OF_OTHER_MODEL"
+        )
+    return state
+
+
+def _read(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
-            package = _unpickled(archive)
+            return _unpickled(archive)
     except zipfile.BadZipFile as error:
         raise FailedPrecondition(
             f"the checkpoint {path.name} ends too early, or is none", reason="MODEL_WEIGHTS_TRUNCATED"
@@ -90,7 +108,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise FailedPrecondition(
             f"the checkpoint {path.name} cannot be read: {type(error).__name__}", reason="MODEL_WEIGHTS_INVALID"
         ) from error
-    return _package(path, package)
 
 
 def _package(path: Path, package: Any) -> Checkpoint:

@@ -108,7 +108,7 @@ _ALL = (
         (_demucs("5c90dfd2-34c22ccb.th", 55_000_000),),
     ),
     Model(
-        "deepfilternet3", "restore", "MIT or Apache-2.0", "the models install, 1 GB of memory", ("torch", "df"),
+        "deepfilternet3", "restore", "MIT or Apache-2.0", "the models install, 1 GB of memory", ("torch",),
         tuple(
             WeightsFile(name, _DEEP_FILTER, member=f"DeepFilterNet3/{name}", size_bytes=8_000_000)
             for name in ("config.ini", "checkpoints/model_120.ckpt.best")

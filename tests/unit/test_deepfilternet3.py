@@ -1,0 +1,128 @@
+"""DeepFilterNet3 on its real weights: as good as upstream, aligned, and the same however its audio is cut."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from outboard.errors import FailedPrecondition, InvalidInput
+from outboard.models.deepfilternet3.stream import denoised
+
+torch = pytest.importorskip("torch", reason="torch is not installed: make models")
+
+RATE = 48_000
+
+
+@pytest.fixture(scope="module")
+def models(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with the real weights of the test data."""
+    root = tmp_path_factory.mktemp("models")
+    shutil.copytree(test_data / "weights" / "DeepFilterNet3", root / "deepfilternet3")
+    return root
+
+
+@pytest.fixture(scope="module")
+def noisy(test_data: Path) -> np.ndarray:
+    return soundfile.read(test_data / "speech" / "dfn_noisy_snr0.wav", dtype="float32")[0][None]
+
+
+@pytest.fixture(scope="module")
+def clean(test_data: Path) -> np.ndarray:
+    return soundfile.read(test_data / "speech" / "dfn_clean_freesound_33711.wav", dtype="float32")[0]
+
+
+def cut(audio: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (audio[:, at : at + size] for at in range(0, audio.shape[1], size))
+
+
+def enhanced(
+    audio: np.ndarray, models: Path, size: int = 65_536, limit_db: float | None = None, block_hops: int = 100
+) -> np.ndarray:
+    parts = denoised(cut(audio, size), audio.shape[0], RATE, limit_db, root=models, block_hops=block_hops)
+    return np.concatenate([audio[:, :0], *parts], axis=1)
+
+
+def snr_db(reference: np.ndarray, audio: np.ndarray) -> float:
+    error = np.sum((reference - audio).astype(np.float64) ** 2)
+    return 10.0 * np.log10(np.sum(reference.astype(np.float64) ** 2) / max(error, 1e-20))
+
+
+def si_sdr_db(reference: np.ndarray, audio: np.ndarray) -> float:
+    return snr_db(reference * (reference @ audio) / (reference @ reference), audio)
+
+
+def test_noisy_speech_reaches_19_5_db_at_no_delay(noisy: np.ndarray, clean: np.ndarray, models: Path) -> None:
+    """Speech at 0 dB SNR comes out at 19.5 dB SI-SDR or better, with its correlation's peak at 0 samples."""
+    result = enhanced(noisy, models)
+    assert result.shape == noisy.shape
+    reached = si_sdr_db(clean, result[0])
+    assert reached >= 19.5, f"{reached:.2f} dB"
+    part = slice(48_000, 240_000)
+    lags = range(-40, 41)
+    peak = lags[int(np.argmax([clean[part] @ np.roll(result[0], -lag)[part] for lag in lags]))]
+    assert peak == 0, f"{peak} samples late"
+
+
+def test_cutting_changes_nothing(noisy: np.ndarray, models: Path) -> None:
+    """However the audio is cut, bit for bit the same; computed in other blocks, within 100 dB."""
+    audio = np.concatenate([noisy[:, :150_001], noisy[:, 200_000:350_001]])
+    whole = enhanced(audio, models)
+    assert np.array_equal(whole, enhanced(audio, models, 777))
+    other = snr_db(whole, enhanced(audio, models, block_hops=7))
+    assert other >= 100.0, f"{other:.1f} dB"
+
+
+@pytest.mark.parametrize("frames", [0, 1, 479, 480, 481, 48_000, 48_001])
+def test_as_many_frames_come_out(frames: int, models: Path) -> None:
+    """Any length, down to none."""
+    audio = np.random.default_rng(frames).normal(0, 0.1, (2, frames)).astype(np.float32)
+    result = enhanced(audio, models)
+    assert result.shape == audio.shape
+    assert np.all(np.isfinite(result))
+
+
+def test_the_limit_is_the_most_that_is_taken_away(noisy: np.ndarray, models: Path) -> None:
+    """With a limit of 6 dB the noise stays at half its amplitude: blended as upstream does it."""
+    audio = noisy[:, :144_000]
+    blend = 10 ** (-6 / 20)
+    expected = blend * audio + (1 - blend) * enhanced(audio, models)
+    reached = snr_db(expected, enhanced(audio, models, limit_db=6.0))
+    assert reached >= 90.0, f"{reached:.1f} dB"
+
+
+def test_missing_weights_name_the_command(tmp_path: Path) -> None:
+    """Without weights: MODEL_WEIGHTS_MISSING, and how to get them."""
+    with pytest.raises(FailedPrecondition, match="outboard models pull deepfilternet3") as caught:
+        enhanced(np.zeros((1, 960), np.float32), tmp_path)
+    assert caught.value.reason == "MODEL_WEIGHTS_MISSING"
+
+
+def test_other_rates_are_refused(models: Path) -> None:
+    """The network knows 48 kHz only."""
+    with pytest.raises(InvalidInput, match="48000"):
+        next(denoised(iter([np.zeros((1, 960), np.float32)]), 1, 44_100, root=models))
+
+
+def test_equals_upstream_within_50_db(noisy: np.ndarray, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream's `enhance` on the same weights gives the same. Skipped where the package `deepfilternet` is not."""
+    pytest.importorskip("libdf", reason="the package deepfilternet is not installed")
+    # Upstream imports torchaudio for files only, and no build of it fits here.
+    names = ("torchaudio", "torchaudio.backend", "torchaudio.backend.common", "torchaudio.compliance")
+    for name in (*names, "torchaudio.compliance.kaldi"):
+        module = types.ModuleType(name)
+        module.__dict__.update(__path__=[], AudioMetaData=object, resample_waveform=None)
+        monkeypatch.setitem(sys.modules, name, module)
+    upstream = importlib.import_module("df.enhance")
+    model, state, _ = upstream.init_df(str(models / "deepfilternet3"), log_file=None, log_level="ERROR")
+    for limit_db in (None, 12.0):
+        theirs = upstream.enhance(model, state, torch.from_numpy(noisy), atten_lim_db=limit_db).numpy()
+        reached = snr_db(theirs, enhanced(noisy, models, limit_db=limit_db))
+        assert reached >= 50.0, f"{reached:.1f} dB with a limit of {limit_db}"
