@@ -197,25 +197,21 @@ def _openvino() -> Any:
 
 def _openvino_core(variant: Variant, how: Arithmetic, root: Path | None) -> tuple[Core, int]:
     core = _openvino()
-    import openvino
-
     options = {
         "INFERENCE_PRECISION_HINT": "bf16" if how.precision == "bfloat16" else "f32",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+        # A thread that is bound to a core waits for it while the other services of the mesh leave another one idle.
+        "ENABLE_CPU_PINNING": False,
     }
     network = core.compile_model(exported_core(variant, root), how.device.upper(), options)
     request = network.create_infer_request()
 
-    shapes = [tuple(network.output(name).shape) for name in ("spectrogram_branch", "waveform_branch")]
-
     def compute(mix: NDArray[np.float32], spectrogram: NDArray[np.float32]) -> Branches:
-        # Written where they are read: the next window is computed while this one is still being transformed.
-        spectral, waveform = (np.empty(shape, np.float32) for shape in shapes)
-        request.set_tensor("spectrogram_branch", openvino.Tensor(spectral, shared_memory=True))
-        request.set_tensor("waveform_branch", openvino.Tensor(waveform, shared_memory=True))
-        request.infer({"mix": mix, "spectrogram": spectrogram}, share_inputs=True, share_outputs=True)
-        return spectral, waveform
+        answer = request.infer({"mix": mix, "spectrogram": spectrogram}, share_inputs=True, share_outputs=True)
+        # Copied: the next window is computed into the same memory while this one is still being transformed. (Memory of
+        # our own can be shared with the request too, but it goes on pointing there when that is long gone.)
+        return answer["spectrogram_branch"].copy(), answer["waveform_branch"].copy()
 
     return compute, network.input("mix").shape[-1]
 
