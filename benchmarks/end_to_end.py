@@ -36,6 +36,7 @@ from services.master.master import master
 from services.master.plan import plan as plan_master
 from services.master.settings import DeliverableSpec, MasterSettings
 from services.mixer.console import MixSettings
+from services.mixer.masking import erb_levels
 from services.mixer.mix import mix
 from services.mixer.plan import LABELS
 from services.mixer.plan import plan as plan_mix
@@ -111,7 +112,9 @@ def restored(stems: Mapping[str, Audio]) -> dict[str, Audio]:
 def mixed(stems: Mapping[str, Audio], song: Audio, preset: presets.Preset, bypass: tuple[str, ...] = ()) -> Audio:
     """The stems on the console, planned from their measurements and the song's."""
     analyses = {name: analyze(stem, RATE_HERTZ) for name, stem in stems.items()}
-    plan = plan_mix(analyses, ROLES, analyze(song, RATE_HERTZ), preset, MixSettings(bypass=bypass))
+    levels = {name: erb_levels(stem, RATE_HERTZ) for name, stem in stems.items()}
+    settings = MixSettings(bypass=bypass)
+    plan = plan_mix(analyses, ROLES, analyze(song, RATE_HERTZ), preset, settings, levels=levels)
     return drained(mix(stems, RATE_HERTZ, plan))[0]
 
 

@@ -71,10 +71,16 @@ class _DynamicEqualizerSlot(_Slot):
     def __init__(self, settings: DynamicEqualizer, sample_rate_hertz: int) -> None:
         self._bands = [dynamic_eq.DynamicBand(band, sample_rate_hertz, 2) for band in settings.bands]
         self.key_names = tuple(sorted({band.sidechain for band in settings.bands if band.sidechain}))
+        # A band's key waits for what the bands before it have delayed the sound.
+        self._key_delays = []
+        for band in self._bands:
+            self._key_delays.append(dynamics.Delay(2, self.latency_frames))
+            self.latency_frames += band.latency_frames
 
     def process(self, block: Audio, keys: Keys) -> Audio:
-        for band in self._bands:
-            block = band.process(block, keys.get(band.settings.sidechain) if band.settings.sidechain else None)
+        for band, delay in zip(self._bands, self._key_delays, strict=True):
+            name = band.settings.sidechain
+            block = band.process(block, delay.process(keys[name]) if name else None)
         return block
 
     def gains_db(self) -> tuple[float | None, float | None]:

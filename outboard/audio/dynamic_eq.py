@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from outboard.audio.dynamics import CompressorSettings, GainComputer, Gains, mean_powers, smoothing_coefficient
+from outboard.audio.dynamics import CompressorSettings, Delay, GainComputer, Gains, mean_powers, smoothing_coefficient
 from outboard.audio.filters import Audio, SosFilter, band_pass
 
 # Averaging of band and whole when the one is weighed against the other: a few periods of 200 Hz.
@@ -44,6 +44,7 @@ class DynamicBandSettings:
         release_ms: time constant back.
         sidechain: name of the strip or bus that drives it, for the console that routes it; empty: itself.
         shape: ``peak`` is the only shape so far.
+        lookahead_ms: how far the gain runs ahead of the sound; this is the band's latency.
     """
 
     frequency_hertz: float
@@ -56,6 +57,7 @@ class DynamicBandSettings:
     release_ms: float = 150.0
     sidechain: str = ""
     shape: Literal["peak"] = "peak"
+    lookahead_ms: float = 0.0
 
     def __post_init__(self) -> None:
         if self.shape != "peak":
@@ -78,13 +80,16 @@ def _blend(block: NDArray[Any], band: NDArray[np.float64], gains_db: Gains, sign
 
 
 class DynamicBand:
-    """One band at work; latency 0, all channels moved by one gain."""
+    """One band at work, ``latency_frames`` late; all channels are moved by one gain."""
 
     def __init__(self, settings: DynamicBandSettings, sample_rate_hertz: int, channels: int) -> None:
         self.settings = settings
         self._sos = band_pass(settings.frequency_hertz, settings.q, sample_rate_hertz)
         self._band = SosFilter(self._sos, channels)
         self._key_band: SosFilter | None = None
+        self.latency_frames = round(settings.lookahead_ms * sample_rate_hertz / 1000.0)
+        self._late = Delay(channels, self.latency_frames)
+        self._late_band = SosFilter(self._sos, channels)
         relative = settings.relative_threshold_db
         # The curve always computes a reduction; a lifting band turns its sign.
         self._sign = -1.0 if settings.range_db > 0 else 1.0
@@ -119,6 +124,9 @@ class DynamicBand:
             gains = self._computer.follow(
                 np.where(whole > _SILENT_POWER, powers / np.maximum(whole, _SILENT_POWER), 0.0)
             )
+        if self.latency_frames:
+            block = self._late.process(block)
+            band = self._late_band.process(np.asarray(block, np.float64))
         out: Audio = _blend(block, band, gains, self._sign)
         return out
 

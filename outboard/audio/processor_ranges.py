@@ -45,6 +45,7 @@ _RANGES: dict[str, Ranges] = {
     "DynamicBandSettings": {
         "frequency_hertz": _HERTZ, "q": (0.1, 20.0), "ratio": (1.0, 100.0), "range_db": (-24.0, 24.0),
         "threshold_db": _LEVEL_DB, "relative_threshold_db": _LEVEL_DB, "attack_ms": _TIME_MS, "release_ms": _TIME_MS,
+        "lookahead_ms": (0.0, 100.0),
     },
     "CompressorSettings": {
         "threshold_db": _LEVEL_DB, "ratio": (0.5, 100.0), "knee_db": (0.0, 24.0), "attack_ms": _TIME_MS,

@@ -57,6 +57,14 @@ _STRIPS = {
     "mix.drums.attack_ms": Key("ms", 0.1, 100, "attack of the drum compressor"),
     "mix.drums.release_ms": Key("ms", 10, 1000, "release of the drum compressor"),
 }
+_BETWEEN_STRIPS = {
+    "mix.masking.tolerance": Key("index", 0, 1, "share of the lead that one strip may cover before it gives way"),
+    "mix.masking.cut_db": Key(
+        "dB", 0, 4, "furthest that a strip gives way in a band while the lead sings there"
+    ),
+    "mix.sidechain.kick_bass_db": Key("dB", 0, 6, "furthest that the bass gives way at 40 to 120 Hz under the kick"),
+    "mix.sidechain.lead_music_db": Key("dB", 0, 1.5, "how far music steps back while the lead sings; 0: not at all"),
+}
 _LEVELS = {
     f"mix.level.{role}_db": Key("dB", -30, 12, f"loudness of {role.replace('_', ' ')} against the lead vocal")
     for role in ROLES
@@ -87,4 +95,4 @@ _MASTER = {
     "master.mono_below_hertz": Key("Hz", 0, 200, "below this a stereo song is mono"),
     "master.side_limit_db": Key("dB", -20, 6, "side over mid from which a song is narrowed"),
 }
-KEYS: dict[str, Key] = {**_MIX, **_STRIPS, **_LEVELS, **_MASTER}
+KEYS: dict[str, Key] = {**_MIX, **_STRIPS, **_BETWEEN_STRIPS, **_LEVELS, **_MASTER}

@@ -598,9 +598,9 @@ class StripReport(_message.Message):
     integrated_after_lufs: _builtins.float
     """Loudness after the fader, in LUFS; unset for silence."""
     masking_before_index: _builtins.float
-    """Masking of this strip by the others before, 0 to 1; not measured yet."""
+    """How far the other strips cover this one at the plan's levels before their processors, 0 to 1; unset for buses."""
     masking_after_index: _builtins.float
-    """Masking of this strip by the others afterwards, 0 to 1; not measured yet."""
+    """The same after all processors of the strips, 0 to 1."""
     @_builtins.property
     def processors(self) -> _containers.RepeatedCompositeFieldContainer[_processor_pb2.ProcessorReport]:
         """Each processor."""

@@ -376,6 +376,7 @@ class DynamicBand(_message.Message):
     ATTACK_MS_FIELD_NUMBER: _builtins.int
     RELEASE_MS_FIELD_NUMBER: _builtins.int
     SIDECHAIN_FIELD_NUMBER: _builtins.int
+    LOOKAHEAD_MS_FIELD_NUMBER: _builtins.int
     shape: Global___FilterShape.ValueType
     """Shape; only FILTER_SHAPE_PEAK so far."""
     frequency_hertz: _builtins.float
@@ -396,6 +397,8 @@ class DynamicBand(_message.Message):
     """Release in milliseconds."""
     sidechain: _builtins.str
     """Strip or bus that drives it; empty: its own signal."""
+    lookahead_ms: _builtins.float
+    """How far the gain runs ahead of the sound, in milliseconds, 0 to 100."""
     def __init__(
         self,
         *,
@@ -409,10 +412,11 @@ class DynamicBand(_message.Message):
         attack_ms: _builtins.float = ...,
         release_ms: _builtins.float = ...,
         sidechain: _builtins.str = ...,
+        lookahead_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_relative_threshold_db", b"_relative_threshold_db", "relative_threshold_db", b"relative_threshold_db"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relative_threshold_db", b"_relative_threshold_db", "attack_ms", b"attack_ms", "frequency_hertz", b"frequency_hertz", "q", b"q", "range_db", b"range_db", "ratio", b"ratio", "relative_threshold_db", b"relative_threshold_db", "release_ms", b"release_ms", "shape", b"shape", "sidechain", b"sidechain", "threshold_db", b"threshold_db"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relative_threshold_db", b"_relative_threshold_db", "attack_ms", b"attack_ms", "frequency_hertz", b"frequency_hertz", "lookahead_ms", b"lookahead_ms", "q", b"q", "range_db", b"range_db", "ratio", b"ratio", "relative_threshold_db", b"relative_threshold_db", "release_ms", b"release_ms", "shape", b"shape", "sidechain", b"sidechain", "threshold_db", b"threshold_db"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__relative_threshold_db: _TypeAlias = _typing.Literal["relative_threshold_db"]  # noqa: Y015
     _WhichOneofArgType__relative_threshold_db: _TypeAlias = _typing.Literal["_relative_threshold_db", b"_relative_threshold_db"]  # noqa: Y015

@@ -14,7 +14,7 @@ MAX_STEMS = 12
 CONSOLE, PASSTHROUGH = "console", "passthrough"
 # The preferred first. A version is raised whenever the engine's sound changes.
 ENGINES = (
-    EngineInfo(CONSOLE, 3, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
+    EngineInfo(CONSOLE, 4, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
     EngineInfo(PASSTHROUGH, 1, description="The plain sum of the stems."),
 )
 
@@ -135,6 +135,8 @@ class StripReport:
     mid_side_ratio_after_db: float | None = None
     integrated_before_lufs: float | None = None
     integrated_after_lufs: float | None = None
+    masking_before_index: float | None = None
+    masking_after_index: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from outboard.audio.loudness import LoudnessMeter
 from outboard.audio.stereo import StereoMeter, pan_gains
 from services.mixer.check import MIX_NAME
 from services.mixer.console import Bus, MixPlan, Strip, StripReport
+from services.mixer.masking import ErbMeter, indices
 
 
 class _Meters:
@@ -55,6 +56,9 @@ class _StripAtWork:
         self.after = _Meters(sample_rate_hertz) if touched else self.before
         self._delay = Delay(2, 0)
         self._late = 0
+        # At the fader's level, so that strips can be weighed against one another.
+        self.bands_before, self.bands_after = ErbMeter(sample_rate_hertz), ErbMeter(sample_rate_hertz)
+        self._early = 0
 
     def align(self, latency_frames: int) -> None:
         """Delays this strip to the slowest one."""
@@ -64,6 +68,7 @@ class _StripAtWork:
     def process(self, block: Audio, keys: Mapping[str, Audio], start: int) -> NDArray[np.float64]:
         """After the fader, float64."""
         self.before.process(block)
+        self.bands_before.process(block * self._gains)
         late = self._delay.process(self.chain.process(block, keys))
         out: NDArray[np.float64] = late * self._gains
         if self.strip.envelope:
@@ -71,14 +76,20 @@ class _StripAtWork:
             out *= 10.0 ** (np.interp(frames, *self._points) / 20.0)
         if self.after is not self.before:
             self.after.process(out)
+        # The delay is left out, so that both meters look at the same moments.
+        skipped = min(self._late - self._early, out.shape[1])
+        self._early += skipped
+        self.bands_after.process(out[:, skipped:])
         return out
 
-    def report(self) -> StripReport:
+    def report(self, masking_before_index: float, masking_after_index: float) -> StripReport:
         """What it did so far."""
         return StripReport(
             name=self.strip.stem,
             gain_db=self.strip.gain_db,
             role=self.strip.role,
+            masking_before_index=masking_before_index,
+            masking_after_index=masking_after_index,
             processors=self.chain.reports(),
             mid_side_ratio_before_db=self.before.mid_side_ratio_db,
             mid_side_ratio_after_db=self.after.mid_side_ratio_db,
@@ -177,8 +188,11 @@ class Desk:
 
     def reports(self) -> tuple[tuple[StripReport, ...], tuple[StripReport, ...]]:
         """What strips and buses did so far; the mix is the last bus."""
+        before = indices({strip.strip.stem: strip.bands_before.levels_db for strip in self._strips})
+        after = indices({strip.strip.stem: strip.bands_after.levels_db for strip in self._strips})
+        names = [strip.strip.stem for strip in self._strips]
         return (
-            tuple(strip.report() for strip in self._strips),
+            tuple(strip.report(before[name], after[name]) for strip, name in zip(self._strips, names, strict=True)),
             (*(bus.report() for bus in self._buses), self._mix.report()),
         )
 

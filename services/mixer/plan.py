@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from outboard.audio.analysis import Analysis
 from outboard.audio.dynamic_eq import DynamicBandSettings
@@ -31,6 +31,9 @@ from outboard.errors import InvalidInput, Violation
 from outboard.presets import Preset
 from services.mixer.check import PEAK_TARGET_DBFS_RANGE
 from services.mixer.console import ENGINES, MAX_STEMS, PASSTHROUGH, MixPlan, MixSettings, Strip
+from services.mixer.interplay import LABELS as INTERPLAY_LABELS
+from services.mixer.interplay import Interplay, routed
+from services.mixer.masking import Levels
 from services.mixer.roles import DRUMS, LOW, OTHER, VOICES, role_from_name
 
 PEAK_TARGET_DBFS = -6.0
@@ -47,6 +50,7 @@ _FULL_CREST_LACK_DB = 2.5
 _CARRIED_LOWS_DB = -20.0
 LABELS = (
     "high_pass", "clean_up", "presence", "compressor", "transients", "width", "stereo_field", "expander", "air",
+    *INTERPLAY_LABELS,
 )  # fmt: skip
 
 
@@ -57,6 +61,7 @@ def plan(
     preset: Preset,
     settings: MixSettings,
     confidences: Mapping[str, float] | None = None,
+    levels: Mapping[str, Levels] | None = None,
 ) -> MixPlan:
     """All numbers of a mix; pure.
 
@@ -67,6 +72,7 @@ def plan(
         preset: the sound profile's numbers.
         settings: what was asked for.
         confidences: how sure the roles are, by stem name, for the plan's reader; nothing is decided by them.
+        levels: what `erb_levels` measured, by stem name; without it no strip gives way to another.
 
     Raises:
         InvalidInput: too few or too many stems, a setting out of range, an unknown label in ``bypass``.
@@ -82,9 +88,10 @@ def plan(
     desk = _Planner(analyses, song, preset, settings)
     sure = confidences or {}
     strips = tuple(dataclasses.replace(desk.strip(name, role[name]), role_confidence=sure.get(name)) for name in names)
+    strips, buses = routed(desk.interplay(strips, levels or {}))
     peak = PEAK_TARGET_DBFS if settings.peak_target_dbfs is None else settings.peak_target_dbfs
     chain = desk.master_chain()
-    return MixPlan(strips, master_chain=chain, notes=tuple(desk.notes), peak_target_dbfs=peak)
+    return MixPlan(strips, buses, master_chain=chain, notes=tuple(desk.notes), peak_target_dbfs=peak)
 
 
 def decides(settings: MixSettings) -> bool:
@@ -308,6 +315,16 @@ class _Planner:
             return None
         self.notes.append(f"{name}: side is at {ratio:+.1f} dB against mid; it is scaled by {side_gain:.2f}.")
         return Processor("width", StereoWidth(side_gain=side_gain, mono_below_hertz=mono_below))
+
+    def interplay(self, strips: Sequence[Strip], levels: Mapping[str, Levels]) -> tuple[Strip, ...]:
+        """The strips with what they do to one another."""
+        between = Interplay(self._preset, self._amount, separated=self._song is not None)
+        found = between.strips(strips, self._analyses, levels)
+        self.notes += between.notes
+        return tuple(
+            dataclasses.replace(strip, chain=tuple(self._slot(processor) for processor in strip.chain))
+            for strip in found
+        )
 
     # --- the mix ----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from services.mixer.console import ENGINES, MAX_STEMS, MixPlan, MixSettings, eng
 from services.mixer.detect import detect_roles
 from services.mixer.intake import Intake
 from services.mixer.listening import Sound, listen
+from services.mixer.masking import Levels, erb_levels
 from services.mixer.mix import mix
 from services.mixer.plan import check_settings, decides, plan
 
@@ -57,7 +58,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
             name: from_message(message, Analysis, f"stem_analyses[{name}].")
             for name, message in sorted(request.stem_analyses.items())
         }
-        decided = await asyncio.to_thread(_planner(request.config), analyses, {})
+        decided = await asyncio.to_thread(_planner(request.config), analyses, {}, {})
         return mixer_service_pb2.PlanMixResponse(plan=to_message(decided, mixer_service_pb2.MixPlan))
 
     async def ListEngines(  # noqa: N802 - the contract's name
@@ -87,7 +88,8 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                 measured = stems if decides(settings) else {name: stem[:, :0] for name, stem in stems.items()}
                 decided = given or planner(
                     _analyses(measured, form.sample_rate_hertz, call),
-                    {name: listen(stem, form.sample_rate_hertz) for name, stem in measured.items()},
+                    {name: listen(stem, form.sample_rate_hertz) for name, stem in _told(measured, call)},
+                    {name: erb_levels(stem, form.sample_rate_hertz) for name, stem in _told(measured, call)},
                 )
                 progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
                 blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
@@ -118,9 +120,16 @@ def _analyses(stems: dict[str, Audio], sample_rate_hertz: int, call: Call) -> di
     }
 
 
+def _told(stems: dict[str, Audio], call: Call) -> Iterator[tuple[str, Audio]]:
+    """The stems one by one; at each a cancelled call ends."""
+    for name, stem in stems.items():
+        call.progress(_ANALYSIS_SHARE)
+        yield name, stem
+
+
 def _planner(
     config: mixer_service_pb2.MixConfig,
-) -> Callable[[Mapping[str, Analysis], Mapping[str, Sound | None]], MixPlan]:
+) -> Callable[[Mapping[str, Analysis], Mapping[str, Sound | None], Mapping[str, Levels]], MixPlan]:
     """What decides the plan from measurements and sounds of the stems; all else in the config is checked here."""
     settings = from_message(config.settings, MixSettings, "config.settings.")
     check_settings(settings)
@@ -131,11 +140,13 @@ def _planner(
     song = from_message(config.song, Analysis, "config.song.") if config.HasField("song") else None
     preset = with_values(config.preset.name, config.preset.values)
 
-    def planned(analyses: Mapping[str, Analysis], sounds: Mapping[str, Sound | None]) -> MixPlan:
+    def planned(
+        analyses: Mapping[str, Analysis], sounds: Mapping[str, Sound | None], levels: Mapping[str, Levels]
+    ) -> MixPlan:
         guesses = detect_roles(sounds, roles, separated=song is not None)
         found = roles | {name: guess.role for name, guess in guesses.items()}
         sure = {name: guess.confidence for name, guess in guesses.items()}
-        return plan(analyses, found, song, preset, settings, sure)
+        return plan(analyses, found, song, preset, settings, sure, levels)
 
     return planned
 
