@@ -103,7 +103,7 @@ class RestorationSettings(_message.Message):
     """Seed of everything random. Unset: 0."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___RestorationStep]:
-        """Steps in order; none: every available engine in automatic mode. One step with engine "passthrough": nothing is done."""
+        """Steps in order; none: every available engine in automatic mode, deepfilternet3 for voices only. One step with engine "passthrough": nothing is done."""
 
     def __init__(
         self,
@@ -136,9 +136,9 @@ class RestorationStep(_message.Message):
     engine: _builtins.str
     """Engine name, for instance "repair"."""
     amount: _builtins.float
-    """How much of it, 0 (nothing) to 1 (all). Unset: derived from the diagnosis."""
+    """How much of it, 0 (nothing) to 1 (all), whatever the stem plays. Unset: derived from the diagnosis."""
     attenuation_limit_db: _builtins.float
-    """Most that noise is lowered, in dB (deepfilternet3). Unset: the engine decides."""
+    """Most that noise is lowered, in dB, above 0 up to 100 (deepfilternet3). Unset: no limit."""
     diffusion_steps: _builtins.int
     """Diffusion steps (audiosr), 10 to 200. Unset: the engine decides."""
     guidance_scale: _builtins.float
@@ -202,7 +202,7 @@ class Diagnosis(_message.Message):
     shimmer_index: _builtins.float
     """Metallic peaks at 8 to 12 kHz, 0 clean to 1 severe."""
     noise_floor_dbfs: _builtins.float
-    """Level of the noise floor in dBFS; not measured yet."""
+    """Level of the noise floor in dBFS: mean power of what every band never falls below."""
     noise_stationarity: _builtins.float
     """How steady the noise floor is, 0 to 1; not measured yet."""
     sibilance_index: _builtins.float
@@ -277,7 +277,7 @@ class RestorationAction(_message.Message):
     engine: _builtins.str
     """Engine that acted, for instance "repair"."""
     treatment: _builtins.str
-    """Treatment inside the engine, for instance "declip", "dc" or "resonance"."""
+    """Treatment inside the engine, for instance "declip", "dc", "resonance" or "noise"."""
     amount: _builtins.float
     """How much of it was used, 0 to 1; 0 where it was left alone."""
     reason: _builtins.str

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from outboard.audio.declip import count_clipped
 from outboard.audio.resonance import HOPS_PER_CELL, Survey, Surveyor, window_frames
 from outboard.errors import InvalidInput
+from services.restorer.noise import NoiseMeter
 from services.restorer.settings import Diagnosis
 
 Audio = NDArray[np.float32]
@@ -54,17 +55,21 @@ class Examiner:
     def __post_init__(self) -> None:
         self._surveyor = Surveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._clipped = 0
+        self._noise = NoiseMeter()
 
     def add(self, cell: Audio) -> None:
         """Examine the next cell; the last one may be shorter."""
         self._clipped += count_clipped(cell, self.levels)
+        self._noise.add(cell)
         missing = self._surveyor.cell_frames - cell.shape[1]
         self._surveyor.add(np.pad(cell, ((0, 0), (0, missing))) if missing else cell)
 
     def finish(self) -> Examination:
         """What was found in all of it."""
         survey = self._surveyor.finish()
-        diagnosis = Diagnosis(survey.index, self._clipped, tuple(float(mean) for mean in self.means))
+        diagnosis = Diagnosis(
+            survey.index, self._clipped, tuple(float(mean) for mean in self.means), self._noise.floor_dbfs()
+        )
         return Examination(diagnosis, self.levels, self.power, survey)
 
 

@@ -8,14 +8,17 @@ delivered, and memory does not grow with its length.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio import declip
-from outboard.audio.reporting import Progress, Warning
+from outboard.audio.reporting import EngineInfo, Progress, Warning, part
 from outboard.audio.resonance import Tamer
+from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
 from services.restorer.diagnosis import Examination, Examiner, LevelMeter, cell_frames, cells, diagnose, examine
 from services.restorer.settings import (
@@ -30,6 +33,7 @@ from services.restorer.settings import (
     engines,
     resolved_steps,
 )
+from services.restorer.voice import VoiceEngine, VoicePlan, plan, rendered
 
 __all__ = ["Diagnosis", "RestorationReport", "RestorationSettings", "RestorationStep", "diagnose", "engines", "restore"]
 
@@ -40,6 +44,7 @@ SMALLEST_DC = 1e-3  # of full scale, -60 dBFS
 SHORTEST_FOR_DC_SECONDS = 1.0  # in less, a mean is a low note
 SLIGHT_SHIMMER_INDEX = 0.03  # up to here nothing is done ...
 CLEAR_SHIMMER_INDEX = 0.1  # ... and from here on all of it; released recordings lie at 0
+_PASSTHROUGH = next(info for info in ENGINES if info.name == PASSTHROUGH)
 EXAMINING_SHARE = 0.3  # of the work, for progress
 
 
@@ -61,6 +66,8 @@ def restore(
     sample_rate_hertz: int,
     settings: RestorationSettings,
     progress: Progress | None = None,
+    voice: VoiceEngine | None = None,
+    directory: Path | None = None,
 ) -> Generator[Audio, None, RestorationReport]:
     """Restore a stem.
 
@@ -69,34 +76,42 @@ def restore(
         sample_rate_hertz: of the stem.
         settings: what to do.
         progress: called with the fraction done after every cell (65536 frames at 48 kHz); may raise to cancel.
+        voice: what takes noise from voices; None: nothing does.
+        directory: for what must be seen whole between two steps; the system's temporary folder unless given.
 
     Yields:
         the restored stem in order, (channels, cell), as many frames as came in, aligned to the frame.
 
     Returns:
-        the report.
+        the report. A step that failed has left the stem as it was, and a warning.
 
     Raises:
         InvalidInput: AUDIO_NOT_FINITE, ENGINE_UNKNOWN, or a bad setting.
     """
     steps = resolved_steps(settings)
+    if voice is None and not settings.steps:
+        steps = (RestorationStep(REPAIR),)
     if array.ndim != 2 or array.shape[0] < 1:
         raise InvalidInput(f"a stem is (channels, frames), not {array.shape}", field="chunk")
     report_progress = progress or _ignore
     if steps[0].engine == PASSTHROUGH:
         return (yield from _pass_through(array, sample_rate_hertz, report_progress))
     examined = examine(array, sample_rate_hertz, lambda fraction: report_progress(EXAMINING_SHARE * fraction))
-    treatment, reasons = _decide(examined, array.shape[1] / sample_rate_hertz, steps[0].amount)
-    left = yield from _repaired(array, sample_rate_hertz, examined, treatment, report_progress)
-    return RestorationReport(
-        engines=(ENGINES[0],),
-        found=examined.diagnosis,
-        left=left,
-        actions=_actions(treatment, reasons, examined.diagnosis, left),
-        frames=array.shape[1],
-        unchanged=treatment.is_none,
-        warnings=_warnings(array, sample_rate_hertz, examined),
-    )
+    work = _Work(array, sample_rate_hertz, examined, voice, directory, part(report_progress, EXAMINING_SHARE, 1.0))
+    with ExitStack() as spools:
+        for index, step in enumerate(steps):
+            if step.engine != REPAIR:
+                work.denoise(step, settings.role, is_named=bool(settings.steps), spools=spools)
+            elif all(work.is_idle(later, settings.role) for later in steps[index + 1 :]):
+                yield from work.repaired(step, is_last=True)
+            else:
+                spool = spools.enter_context(Spool(array.shape[0], directory))
+                for cell in work.repaired(step, is_last=False):
+                    spool.append(cell)
+                work.take(spool.array)
+        if not work.is_delivered:
+            yield from cells(work.array, sample_rate_hertz)
+    return work.report(_warnings(array, sample_rate_hertz, examined))
 
 
 def _ignore(_: float) -> None:
@@ -115,7 +130,7 @@ def _pass_through(
         done += cell.shape[1]
         progress(done / array.shape[1])
     nothing = Diagnosis()
-    return RestorationReport((ENGINES[1],), nothing, nothing, (), array.shape[1], unchanged=True)
+    return RestorationReport((_PASSTHROUGH,), nothing, nothing, (), array.shape[1], unchanged=True)
 
 
 def _decide(examined: Examination, seconds: float, amount: float | None) -> tuple[_Treatment, dict[str, str]]:
@@ -145,6 +160,105 @@ def _decide(examined: Examination, seconds: float, amount: float | None) -> tupl
     return _Treatment(most * is_clipped, most * has_dc, most * shimmer), reasons
 
 
+@dataclass
+class _Work:
+    """A stem on its way through the steps: as it is now, and what has been done to it."""
+
+    array: Audio
+    sample_rate_hertz: int
+    examined: Examination
+    voice: VoiceEngine | None
+    directory: Path | None
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.is_delivered = False
+        self._found = self.examined.diagnosis
+        self._left = self.examined.diagnosis
+        self._actions: list[RestorationAction] = []
+        self._engines: list[EngineInfo] = []
+        self._warnings: list[Warning] = []
+        self._unchanged = True
+
+    def is_idle(self, step: RestorationStep, role: str) -> bool:
+        """Whether a step will do nothing."""
+        return step.engine != REPAIR and (self._cannot(step) or not self._voice_plan(step, role).amount)
+
+    def take(self, array: Audio) -> None:
+        """Go on with what a step made, examined anew."""
+        self.array = array
+        self.examined = examine(array, self.sample_rate_hertz)
+        self._left = self.examined.diagnosis
+
+    def repaired(self, step: RestorationStep, *, is_last: bool) -> Generator[Audio, None, None]:
+        """The repaired stem, cell by cell."""
+        seconds = self.array.shape[1] / self.sample_rate_hertz
+        treatment, reasons = _decide(self.examined, seconds, step.amount)
+        before = self.examined.diagnosis
+        progress = self.progress if is_last else part(self.progress, 0.0, 0.5)
+        left = yield from _repaired(self.array, self.sample_rate_hertz, self.examined, treatment, progress)
+        self._left = left
+        self._unchanged = self._unchanged and treatment.is_none
+        self._engines.append(ENGINES[0])
+        self._actions += _actions(treatment, reasons, before, left)
+        self.is_delivered = self.is_delivered or is_last
+
+    def denoise(self, step: RestorationStep, role: str, *, is_named: bool, spools: ExitStack) -> None:
+        """Take noise from a voice; whatever goes wrong leaves the stem as it was."""
+        how = self._voice_plan(step, role)
+        floor = self.examined.diagnosis.noise_floor_dbfs
+        if not how.amount or self._cannot(step):
+            if how.amount:
+                why = self.voice.info.unavailable_reason if self.voice else "it is not offered here"
+                how = replace(how, reason=f"{how.reason}; but {step.engine} cannot run: {why}")
+                if is_named:
+                    self._fail(step.engine, why)
+            self._actions.append(RestorationAction(step.engine, "noise", 0.0, how.reason, floor, floor))
+            return
+        assert self.voice is not None
+        progress = part(self.progress, 0.5, 1.0)
+        result, told = rendered(self.array, self.sample_rate_hertz, self.voice, how, self.directory, progress)
+        if result is None:
+            assert isinstance(told, tuple)
+            failed = "; in smaller blocks: ".join(failure.message for failure in told)
+            self._fail(step.engine, failed)
+            self._actions.append(
+                RestorationAction(step.engine, "noise", 0.0, f"{how.reason}; but the engine failed", floor, floor)
+            )
+            return
+        self.take(spools.enter_context(result).array)
+        self._unchanged = False
+        self._engines.append(self.voice.info)
+        assert isinstance(told, float)
+        guarded = f"; backed off to {told:.2f} of it, where more than noise would have gone" if told < 1.0 else ""
+        left = self._left.noise_floor_dbfs
+        self._actions.append(
+            RestorationAction(step.engine, "noise", how.amount * told, how.reason + guarded, floor, left)
+        )
+
+    def report(self, warnings: tuple[Warning, ...]) -> RestorationReport:
+        """All of it."""
+        return RestorationReport(
+            engines=tuple(self._engines),
+            found=self._found,
+            left=self._left,
+            actions=tuple(self._actions),
+            frames=self.array.shape[1],
+            unchanged=self._unchanged,
+            warnings=(*warnings, *self._warnings),
+        )
+
+    def _voice_plan(self, step: RestorationStep, role: str) -> VoicePlan:
+        floor = self.examined.diagnosis.noise_floor_dbfs
+        return plan(role, step.amount, step.attenuation_limit_db, self.examined.power, floor)
+
+    def _cannot(self, step: RestorationStep) -> bool:
+        return self.voice is None or not self.voice.info.available
+
+    def _fail(self, engine: str, why: str) -> None:
+        self._warnings.append(Warning("RESTORATION_FAILED", f"{engine} left the stem as it was: {why}"))
+
+
 def _repaired(
     array: Audio, sample_rate_hertz: int, examined: Examination, treatment: _Treatment, progress: Progress
 ) -> Generator[Audio, None, Diagnosis]:
@@ -171,7 +285,7 @@ def _repaired(
     if treatment.is_none:
         return examined.diagnosis
     left = examiner.finish().diagnosis
-    return Diagnosis(left.shimmer_index, left.clipped_samples, tuple(float(mean) for mean in meter.means))
+    return replace(left, dc_offset=tuple(float(mean) for mean in meter.means))
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from outboard.rpc.stage import RunClock, first_config, rendered, spool_streams
 from outboard.rpc.streaming import checked_format
 from outboard.settings import Settings
 from outboard.v1 import audio_pb2, restorer_service_pb2, restorer_service_pb2_grpc
+from services.restorer.deployment import engines, voice_engine
 from services.restorer.restore import restore
-from services.restorer.settings import RestorationSettings, engines, resolved_steps
+from services.restorer.settings import RestorationSettings, resolved_steps
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[restorer_service_pb2.RestoreRequest, restorer_service_pb2.RestoreResponse]
@@ -50,10 +51,11 @@ class RestorerServicer(restorer_service_pb2_grpc.RestorerServiceServicer):
         settings = from_message(config.settings, RestorationSettings, "config.settings.")
         # Settings that cannot be met are refused before the stem is sent.
         resolved_steps(settings)
+        voice = voice_engine()
         with Spool(form.channels, self._directory) as spool:
             spool_streams(requests, {"": form}, {"": spool}, self._longest_seconds)
             with call.turn():
-                blocks = restore(spool.array, form.sample_rate_hertz, settings, call.progress)
+                blocks = restore(spool.array, form.sample_rate_hertz, settings, call.progress, voice, self._directory)
                 report = yield from rendered(blocks, form.channels, _chunk)
         message = to_message(report, restorer_service_pb2.RestorationReport)
         message.run.CopyFrom(clock.run_info(report.frames, form.sample_rate_hertz))

@@ -8,6 +8,7 @@ from outboard.audio.reporting import EngineInfo, Warning
 from outboard.errors import InvalidInput
 
 REPAIR = "repair"
+DEEPFILTERNET3 = "deepfilternet3"
 PASSTHROUGH = "passthrough"
 
 
@@ -49,6 +50,7 @@ class Diagnosis:
 
     Attributes:
         shimmer_index: metallic peaks at 8 to 12 kHz, 0 clean to 1 severe (`outboard.audio.resonance`).
+        noise_floor_dbfs: mean power of what every band never falls below (`services.restorer.noise`).
         clipped_samples: in flat runs of at least three at the top of a channel.
         dc_offset: mean of each channel, as a fraction of full scale.
     """
@@ -56,6 +58,7 @@ class Diagnosis:
     shimmer_index: float | None = None
     clipped_samples: int = 0
     dc_offset: tuple[float, ...] = ()
+    noise_floor_dbfs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class RestorationAction:
         engine, treatment: for instance "repair" and "declip", "dc" or "resonance".
         amount: 0 to 1; 0 where it was left alone.
         reason: why, in a sentence.
-        before, after: the measure that decided (clipped samples, largest DC, shimmer index).
+        before, after: the measure that decided (clipped samples, largest DC, shimmer index, noise in dBFS).
     """
 
     engine: str
@@ -105,12 +108,19 @@ ENGINES: tuple[EngineInfo, ...] = (
         1,
         description="Redraws clipped peaks, removes DC, tames resonances at 8 to 12 kHz, where they are found.",
     ),
+    EngineInfo(
+        DEEPFILTERNET3,
+        1,
+        backend="torch",
+        precision="float32",
+        description="Takes noise from voices, where it is found or where it is asked for: a network made for speech.",
+    ),
     EngineInfo(PASSTHROUGH, 1, description="Leaves the stem as it is, bit by bit."),
 )
 
 
 def engines() -> tuple[EngineInfo, ...]:
-    """All engines, in the order of the automatic chain."""
+    """All engines, in the order of the automatic chain, whether they can run here or not."""
     return ENGINES
 
 
@@ -131,9 +141,15 @@ def resolved_steps(settings: RestorationSettings) -> tuple[RestorationStep, ...]
             )
         if step.amount is not None and not 0.0 <= step.amount <= 1.0:
             raise InvalidInput(f"amount must lie in 0 to 1, not {step.amount}", field=f"{where}.amount")
+        limit_db = step.attenuation_limit_db
+        if limit_db is not None and not 0.0 < limit_db <= 100.0:
+            raise InvalidInput(
+                f"attenuation_limit_db must lie above 0 and up to 100, not {limit_db}",
+                field=f"{where}.attenuation_limit_db",
+            )
         if step.engine == PASSTHROUGH and len(settings.steps) > 1:
             raise InvalidInput("passthrough stands alone", reason="OPTIONS_CONFLICT", field=where)
     names = [step.engine for step in settings.steps]
     if len(set(names)) != len(names):
         raise InvalidInput("an engine stands in the chain twice", reason="OPTIONS_CONFLICT", field="settings.steps")
-    return settings.steps or (RestorationStep(REPAIR),)
+    return settings.steps or (RestorationStep(REPAIR), RestorationStep(DEEPFILTERNET3))

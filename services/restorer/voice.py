@@ -1,0 +1,205 @@
+"""Noise taken from a voice by a network, no more of it than there is.
+
+The networks are made for speech. In automatic mode a voice therefore passes through one only where noise was found, and
+in every second the energy taken away is held against the noise found: what goes far beyond it is the voice itself, and
+is given back. A network that fails is tried once more in smaller blocks; if that fails too, the stem stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outboard.audio.reporting import EngineInfo, Progress
+from outboard.audio.spool import Spool, blocks
+from outboard.errors import FailedPrecondition, InvalidInput, OutboardError
+
+Audio = NDArray[np.float32]
+
+VOICES = ("lead_vocal", "backing_vocal")
+NOISY_SNR_DB = 24.0  # up to here all of the noise is taken ...
+CLEAN_SNR_DB = 36.0  # ... and from here on the network would take more of the voice than of the noise
+GUARD_DB = 10.0  # above the noise found: what may be taken in a second, for noise is not quite steady
+BLOCK_HOPS = (100, 20)  # of 10 ms: the usual blocks of the network, and those of the second attempt
+_SHARE_OF_NETWORK = 0.9  # of the work, for progress
+
+
+class Denoise(Protocol):
+    """Audio of (channels, frames) in, as much out, aligned; ``outboard.models.deepfilternet3.stream.denoised``."""
+
+    def __call__(
+        self,
+        blocks: Iterable[Audio],
+        channels: int,
+        sample_rate_hertz: int,
+        attenuation_limit_db: float | None = None,
+        *,
+        block_hops: int = 100,
+    ) -> Iterator[Audio]: ...
+
+
+@dataclass(frozen=True)
+class VoiceEngine:
+    """A network that takes noise from voices: what is told of it, and what computes."""
+
+    info: EngineInfo
+    denoise: Denoise
+
+
+@dataclass(frozen=True)
+class VoicePlan:
+    """What is done to a stem.
+
+    Attributes:
+        amount: 0 (nothing) to 1.
+        reason: why, in a sentence.
+        allowed_power: mean power that may be taken in a second; None: any, since it was asked for.
+        attenuation_limit_db: most that anything is lowered; None: no limit.
+    """
+
+    amount: float
+    reason: str
+    allowed_power: float | None = None
+    attenuation_limit_db: float | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An attempt that came to nothing."""
+
+    reason: str
+    message: str
+
+
+def plan(
+    role: str, amount: float | None, limit_db: float | None, power: float, noise_floor_dbfs: float | None
+) -> VoicePlan:
+    """How much noise is taken, of a stem of a mean power.
+
+    Args:
+        role: what the stem plays, lower case.
+        amount: as asked for, 0 to 1; None: what the noise calls for, in voices only.
+        limit_db: most that anything is lowered; None: no limit.
+        power: mean power of the stem.
+        noise_floor_dbfs: measured; None: it could not be.
+    """
+    if amount is not None:
+        return VoicePlan(amount, "asked for" if amount else "amount 0 was asked for", None, limit_db)
+    if role not in VOICES:
+        return VoicePlan(0.0, "not a voice, and not asked for")
+    if noise_floor_dbfs is None or power <= 0.0:
+        return VoicePlan(0.0, "too little is heard to tell noise from voice")
+    snr_db = 10.0 * np.log10(power) - noise_floor_dbfs
+    found = float(np.clip((CLEAN_SNR_DB - snr_db) / (CLEAN_SNR_DB - NOISY_SNR_DB), 0.0, 1.0))
+    words = f"noise at {noise_floor_dbfs:.0f} dBFS, {snr_db:.0f} dB below the voice"
+    if not found:
+        return VoicePlan(0.0, f"{words}, does no harm")
+    return VoicePlan(found, words, 10.0 ** ((noise_floor_dbfs + GUARD_DB) / 10.0), limit_db)
+
+
+def rendered(
+    array: Audio,
+    sample_rate_hertz: int,
+    engine: VoiceEngine,
+    how: VoicePlan,
+    directory: Path | None,
+    progress: Progress,
+) -> tuple[Spool, float] | tuple[None, tuple[Failure, ...]]:
+    """The stem without its noise, and how much of what was found by the network was taken in the mean, 0 to 1.
+
+    Returns nothing but what went wrong, once per attempt, where all attempts failed.
+
+    Raises:
+        ResourceExhausted: STORAGE_FULL; and what `progress` raises. Both are no matter of the engine.
+    """
+    failures: list[Failure] = []
+    for block_hops in BLOCK_HOPS:
+        with Spool(array.shape[0], directory) as cleaned:
+            failure = _cleaned(
+                array,
+                sample_rate_hertz,
+                engine,
+                how,
+                cleaned,
+                block_hops,
+                lambda done: progress(_SHARE_OF_NETWORK * done),
+            )
+            if failure is None:
+                return _blended(array, sample_rate_hertz, cleaned.array, how, directory, progress)
+        failures.append(failure)
+        if failure.reason:
+            break  # an answer, not an accident: it would be the same again
+    return None, tuple(failures)
+
+
+def _cleaned(
+    array: Audio,
+    sample_rate_hertz: int,
+    engine: VoiceEngine,
+    how: VoicePlan,
+    into: Spool,
+    block_hops: int,
+    progress: Callable[[float], None],
+) -> Failure | None:
+    """All that the network gives, or why it failed."""
+    try:
+        parts = engine.denoise(
+            blocks(array), array.shape[0], sample_rate_hertz, how.attenuation_limit_db, block_hops=block_hops
+        )
+    except Exception as error:
+        return _failure(error)
+    while True:
+        try:
+            part = next(parts, None)
+        except Exception as error:
+            return _failure(error)
+        if part is None:
+            break
+        if part.ndim != 2 or part.shape[0] != array.shape[0] or not np.all(np.isfinite(part)):
+            return Failure("", f"the network gave {part.shape} of audio that does not fit, or is not finite")
+        into.append(part)
+        progress(min(1.0, into.frames / max(1, array.shape[1])))
+    if into.frames != array.shape[1]:
+        return Failure("", f"the network gave {into.frames} frames for {array.shape[1]}")
+    return None
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, FailedPrecondition | InvalidInput):
+        return Failure(error.reason, error.message)
+    if isinstance(error, OutboardError):
+        return Failure("", error.message)
+    return Failure("", f"{type(error).__name__}: {error}".rstrip(": "))
+
+
+def _blended(
+    array: Audio, sample_rate_hertz: int, cleaned: Audio, how: VoicePlan, directory: Path | None, progress: Progress
+) -> tuple[Spool, float]:
+    """Stem and network's answer, mixed by the amount and by what the noise allows in every second."""
+    shares = np.array([_share(part, how) for part in _differences(array, cleaned, sample_rate_hertz)] or [1.0])
+    middles = (np.arange(shares.size) + 0.5) * sample_rate_hertz
+    result = Spool(array.shape[0], directory)
+    for start in range(0, array.shape[1], sample_rate_hertz):
+        original = np.asarray(array[:, start : start + sample_rate_hertz], np.float32)
+        gains = how.amount * np.interp(np.arange(start, start + original.shape[1]), middles, shares)
+        answer = cleaned[:, start : start + sample_rate_hertz]
+        result.append(original + gains.astype(np.float32) * (answer - original))
+        progress(_SHARE_OF_NETWORK + (1 - _SHARE_OF_NETWORK) * result.frames / array.shape[1])
+    return result, float(np.mean(shares))
+
+
+def _differences(array: Audio, cleaned: Audio, size: int) -> Iterator[Audio]:
+    return (array[:, at : at + size] - cleaned[:, at : at + size] for at in range(0, array.shape[1], size))
+
+
+def _share(taken: Audio, how: VoicePlan) -> float:
+    """Of what the network takes in a second, how much the noise accounts for, as an amplitude from 0 to 1."""
+    power = how.amount**2 * float(np.mean(np.square(taken, dtype=np.float64)))
+    if how.allowed_power is None or power <= how.allowed_power:
+        return 1.0
+    return float(np.sqrt(how.allowed_power / power))
