@@ -100,6 +100,7 @@ def restore(
     work = _Work(array, sample_rate_hertz, examined, voice, directory, part(report_progress, EXAMINING_SHARE, 1.0))
     with ExitStack() as spools:
         for index, step in enumerate(steps):
+            work.begin(index, len(steps))
             if step.engine != REPAIR:
                 work.denoise(step, settings.role, is_named=bool(settings.steps), spools=spools)
             elif all(work.is_idle(later, settings.role) for later in steps[index + 1 :]):
@@ -110,7 +111,10 @@ def restore(
                     spool.append(cell)
                 work.take(spool.array)
         if not work.is_delivered:
-            yield from cells(work.array, sample_rate_hertz)
+            for cell in cells(work.array, sample_rate_hertz):
+                yield cell
+                report_progress(1.0)
+        report_progress(1.0)
     return work.report(_warnings(array, sample_rate_hertz, examined))
 
 
@@ -173,12 +177,24 @@ class _Work:
 
     def __post_init__(self) -> None:
         self.is_delivered = False
+        self._step_progress = self.progress
+        self._done = 0.0
         self._found = self.examined.diagnosis
         self._left = self.examined.diagnosis
         self._actions: list[RestorationAction] = []
         self._engines: list[EngineInfo] = []
         self._warnings: list[Warning] = []
         self._unchanged = True
+
+    def begin(self, index: int, count: int) -> None:
+        """The next of so many steps begins."""
+        whole = part(self.progress, index / count, (index + 1) / count)
+
+        def noted(fraction: float) -> None:
+            self._done = fraction
+            whole(fraction)
+
+        self._step_progress = noted
 
     def is_idle(self, step: RestorationStep, role: str) -> bool:
         """Whether a step will do nothing."""
@@ -187,7 +203,8 @@ class _Work:
     def take(self, array: Audio) -> None:
         """Go on with what a step made, examined anew."""
         self.array = array
-        self.examined = examine(array, self.sample_rate_hertz)
+        # Nothing new to tell, but whoever is told may want to stop.
+        self.examined = examine(array, self.sample_rate_hertz, lambda _: self._step_progress(self._done))
         self._left = self.examined.diagnosis
 
     def repaired(self, step: RestorationStep, *, is_last: bool) -> Generator[Audio, None, None]:
@@ -195,8 +212,7 @@ class _Work:
         seconds = self.array.shape[1] / self.sample_rate_hertz
         treatment, reasons = _decide(self.examined, seconds, step.amount)
         before = self.examined.diagnosis
-        progress = self.progress if is_last else part(self.progress, 0.0, 0.5)
-        left = yield from _repaired(self.array, self.sample_rate_hertz, self.examined, treatment, progress)
+        left = yield from _repaired(self.array, self.sample_rate_hertz, self.examined, treatment, self._step_progress)
         self._left = left
         self._unchanged = self._unchanged and treatment.is_none
         self._engines.append(ENGINES[0])
@@ -216,8 +232,9 @@ class _Work:
             self._actions.append(RestorationAction(step.engine, "noise", 0.0, how.reason, floor, floor))
             return
         assert self.voice is not None
-        progress = part(self.progress, 0.5, 1.0)
-        result, told = rendered(self.array, self.sample_rate_hertz, self.voice, how, self.directory, progress)
+        result, told = rendered(
+            self.array, self.sample_rate_hertz, self.voice, how, self.directory, self._step_progress
+        )
         if result is None:
             assert isinstance(told, tuple)
             failed = "; in smaller blocks: ".join(failure.message for failure in told)
@@ -281,7 +298,7 @@ def _repaired(
             examiner.add(cell)
             meter.add(cell)
         yield cell
-        progress(EXAMINING_SHARE + (1.0 - EXAMINING_SHARE) * (start + frames) / array.shape[1])
+        progress((start + frames) / array.shape[1])
     if treatment.is_none:
         return examined.diagnosis
     left = examiner.finish().diagnosis

@@ -182,15 +182,31 @@ def _blended(
 ) -> tuple[Spool, float]:
     """Stem and network's answer, mixed by the amount and by what the noise allows in every second."""
     shares = np.array([_share(part, how) for part in _differences(array, cleaned, sample_rate_hertz)] or [1.0])
-    middles = (np.arange(shares.size) + 0.5) * sample_rate_hertz
     result = Spool(array.shape[0], directory)
+    try:
+        _blend(array, sample_rate_hertz, cleaned, how.amount, shares, result, progress)
+    except BaseException:
+        result.close()
+        raise
+    return result, float(np.mean(shares))
+
+
+def _blend(
+    array: Audio,
+    sample_rate_hertz: int,
+    cleaned: Audio,
+    amount: float,
+    shares: NDArray[np.float64],
+    into: Spool,
+    progress: Progress,
+) -> None:
+    middles = (np.arange(shares.size) + 0.5) * sample_rate_hertz
     for start in range(0, array.shape[1], sample_rate_hertz):
         original = np.asarray(array[:, start : start + sample_rate_hertz], np.float32)
-        gains = how.amount * np.interp(np.arange(start, start + original.shape[1]), middles, shares)
+        gains = amount * np.interp(np.arange(start, start + original.shape[1]), middles, shares)
         answer = cleaned[:, start : start + sample_rate_hertz]
-        result.append(original + gains.astype(np.float32) * (answer - original))
-        progress(_SHARE_OF_NETWORK + (1 - _SHARE_OF_NETWORK) * result.frames / array.shape[1])
-    return result, float(np.mean(shares))
+        into.append(original + gains.astype(np.float32) * (answer - original))
+        progress(_SHARE_OF_NETWORK + (1 - _SHARE_OF_NETWORK) * into.frames / array.shape[1])
 
 
 def _differences(array: Audio, cleaned: Audio, size: int) -> Iterator[Audio]:

@@ -231,6 +231,16 @@ def test_cancelling_is_no_failure_of_the_engine() -> None:
     assert network.asked == [100]
 
 
+@pytest.mark.parametrize("order", [(REPAIR, DEEPFILTERNET3), (DEEPFILTERNET3, REPAIR), (DEEPFILTERNET3,)])
+def test_progress_only_goes_forward(order: tuple[str, ...]) -> None:
+    """Whatever the order of the steps, progress never falls and ends at 1."""
+    told: list[float] = []
+    steps = [RestorationStep(name, 1.0) for name in order]
+    restored(tone(), *steps, voice=VoiceEngine(INFO, Faulty(None)), progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
 def test_the_list_tells_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without weights the engine is listed as not available, with the command that fetches them."""
     monkeypatch.setenv("OUTBOARD_MODELS", str(tmp_path))
