@@ -14,7 +14,7 @@ from outboard.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^\| `(OUTBOARD_[A-Z_]+)` \| `?([^|`]*)`? \| (.+) \|$", re.MULTILINE)
 # Read elsewhere: by the models' registry, and by the command line for --server.
-OTHERS = {"OUTBOARD_MODELS", "OUTBOARD_SERVER"}
+OTHERS = {"OUTBOARD_MODELS", "OUTBOARD_MODELS_MIRROR", "OUTBOARD_SERVER"}
 
 
 def _fields() -> dict[str, FieldInfo]:
