@@ -7,6 +7,7 @@ from dataclasses import replace
 from outboard.audio.reporting import EngineInfo
 from outboard.errors import OutboardError
 from outboard.models.deepfilternet3.stream import denoised
+from outboard.models.local import arithmetic
 from outboard.models.registry import find, install_hint, missing_packages
 from outboard.models.weights import WeightsFolder
 from services.restorer.settings import DEEPFILTERNET3, ENGINES
@@ -28,7 +29,7 @@ def _looked_at(info: EngineInfo) -> EngineInfo:
     if missing := missing_packages(model):
         return _unavailable(info, install_hint(missing), "ENGINE_UNAVAILABLE")
     try:
-        return replace(info, weights_digest=WeightsFolder(model).digest())
+        return replace(info, weights_digest=WeightsFolder(model).digest(), device=arithmetic("exact").device)
     except OutboardError as error:
         return _unavailable(info, error.message, error.reason)
 
