@@ -35,7 +35,7 @@ LOSSY_TOLERANCE_DB = 0.2
 
 _WITHIN_DB = 0.01  # an encode this close to the tolerance is not good enough: meters of others round differently
 _NEGLIGIBLE_LU = 0.05
-_DIPS_SUFFICE_DB = 0.15  # what a low-rate coder overshoots by less than this is mended by dips alone
+_DIPS_SUFFICE_DB = 0.15  # what a lossy coder overshoots by less than this is mended by dips alone
 _MOST_ENCODES_FOR_LOUDNESS = 6  # every encode differs by some hundredths anyway: no chase after loudness alone
 _MOST_ENCODES_LOSSLESS = 6
 _MOST_ENCODES_HIGH_RATE = 3
@@ -96,50 +96,87 @@ def deliver(array: Array, sample_rate_hertz: int, target: Target, progress: Prog
         return _deliver(array, sample_rate_hertz, target, path, progress)
     except BaseException:
         path.unlink(missing_ok=True)
+        _candidate(path).unlink(missing_ok=True)
         raise
 
 
 def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, progress: Progress) -> Delivered:
     spec, ceiling, rate = target.spec, target.ceiling_dbtp, target.spec.sample_rate_hertz
     source = _at_rate(array, sample_rate_hertz, rate, target.spool_factory, part(progress, 0.0, 0.2))
-    allowed = np.inf if ceiling is None else ceiling + tolerance_db(spec)
     rendition = Rendition(source, rate, 0.0 if ceiling is None else ceiling, target.spool_factory)
     most = _most_encodes(spec)
+    best: _Encode | None = None
     for attempt in range(1, most + 1):
         share = part(progress, 1.0 - 0.8**attempt, 1.0 - 0.8 ** (attempt + 1))
-        rendered = _counted(rendition.blocks(part(share, 0.0, 0.3)), source.shape[1], part(share, 0.3, 0.5))
-        encode(path, _quantised(rendered, target, source.shape[0]), rate, _file_spec(spec), tags=target.tags)
-        decoded = _decoded(path, source.shape[1], target.spool_factory, part(share, 0.5, 0.7))
-        peaks, lufs = _measured(decoded, rate, part(share, 0.7, 1.0))
-        peak = peaks.true_peak_dbtp
-        lost_lu = _lost_to_coding(target, lufs)
-        over_db = -np.inf if peak is None else peak - (allowed - _WITHIN_DB)
-        if ceiling is None or attempt == most or (over_db <= 0.0 and not lost_lu):
+        tried = _encoded(rendition, source, target, _candidate(path), share)
+        if best is None or tried.merit > best.merit:
+            best = tried
+            _candidate(path).replace(path)
+        if ceiling is None or attempt == most or (tried.over_db <= 0.0 and not tried.lost_lu):
             break
-        if over_db <= 0.0 and attempt >= _MOST_ENCODES_FOR_LOUDNESS:
+        if best.over_db <= 0.0 and attempt >= _MOST_ENCODES_FOR_LOUDNESS:
             break
-        _mend(rendition, spec, decoded, over_db, lost_lu)
+        _mend(rendition, spec, tried)
+    _candidate(path).unlink(missing_ok=True)
     progress(1.0)
+    if best is None:
+        raise Internal("nothing was encoded")
     report = DeliverableReport(
         name=spec.file_name,
         spec=spec,
-        frames=decoded.shape[1],
+        frames=best.decoded.shape[1],
         size_bytes=path.stat().st_size,
         sha256=_digest(path),
-        integrated_lufs=lufs,
-        true_peak_dbtp=peak,
+        integrated_lufs=best.lufs,
+        true_peak_dbtp=best.peaks.true_peak_dbtp,
         encodes=attempt,
     )
-    return Delivered(path, decoded, peaks, report, peak is None or peak <= allowed)
+    return Delivered(path, best.decoded, best.peaks, report, best.over_db <= _WITHIN_DB)
 
 
-def _mend(rendition: Rendition, spec: DeliverableSpec, decoded: Array, over_db: float, lost_lu: float) -> None:
-    """What the next encode does better: peaks down, loudness back."""
-    if over_db > 0.0:
-        rendition.dip(decoded)
-        if _is_low_rate(spec) and over_db > _DIPS_SUFFICE_DB:
-            rendition.lower_peaks()
-    rendition.raise_by(lost_lu)
+@dataclass(frozen=True)
+class _Encode:
+    """One encode: what it decodes to, how far it reads over what is good enough, and the loudness that coding took."""
+
+    decoded: Array
+    peaks: TruePeakMeter
+    lufs: float | None
+    over_db: float
+    lost_lu: float
+
+    @property
+    def merit(self) -> tuple[bool, float]:
+        """Higher is better: one that holds the ceiling, then the nearest in loudness; else the least over."""
+        return self.over_db <= 0.0, -(abs(self.lost_lu) if self.over_db <= 0.0 else self.over_db)
+
+
+def _encoded(rendition: Rendition, source: Array, target: Target, path: Path, progress: Progress) -> _Encode:
+    spec, rate, frames = target.spec, target.spec.sample_rate_hertz, source.shape[1]
+    rendered = _counted(rendition.blocks(part(progress, 0.0, 0.3)), frames, part(progress, 0.3, 0.5))
+    encode(path, _quantised(rendered, target, source.shape[0]), rate, _file_spec(spec), tags=target.tags)
+    decoded = _decoded(path, frames, target.spool_factory, part(progress, 0.5, 0.7))
+    peaks, lufs = _measured(decoded, rate, part(progress, 0.7, 1.0))
+    peak, ceiling = peaks.true_peak_dbtp, target.ceiling_dbtp
+    over_db = -np.inf
+    if peak is not None and ceiling is not None:
+        over_db = peak - (ceiling + tolerance_db(spec) - _WITHIN_DB)
+    return _Encode(decoded, peaks, lufs, over_db, _lost_to_coding(target, lufs))
+
+
+def _candidate(path: Path) -> Path:
+    """Where an encode waits until it is known to be the best; no deliverable's name begins with a dot."""
+    return path.with_name(f".{path.name}")
+
+
+def _mend(rendition: Rendition, spec: DeliverableSpec, tried: _Encode) -> None:
+    """What the next encode does better: peaks down while one is over; loudness back once none is."""
+    if tried.over_db <= 0.0:
+        rendition.raise_by(tried.lost_lu)
+        return
+    rendition.dip(tried.decoded)
+    rendition.raise_by(min(tried.lost_lu, 0.0))
+    if spec.container == "mp3" and tried.over_db > _DIPS_SUFFICE_DB:
+        rendition.lower_peaks()
 
 
 def _is_low_rate(spec: DeliverableSpec) -> bool:

@@ -1,9 +1,9 @@
 """One rendering of a master for one file, and how it is mended after what was measured on the file.
 
 Lossless files need short dips at most. A lossy coder adds noise that overshoots anew with every encode, at other places
-each time: dips alone would chase it. At low bit rates the rendition is therefore limited once more, a few tenths of a
-decibel lower, which takes the peaks and not the loudness; what loudness that (and the coder itself) costs is put back
-as gain in front.
+each time: dips alone would chase it. The rendition is therefore limited once more, a few tenths of a decibel lower,
+which takes the peaks and not the loudness; what loudness that (and the coder itself) costs is put back as gain in
+front.
 """
 
 from __future__ import annotations
