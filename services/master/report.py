@@ -75,7 +75,7 @@ def build_report(
         target_missed_reason=missed,
         checks=checks,
         decisions=plan.notes + _decisions(levelled, reports),
-        warnings=_warnings(plan, levelled, missed, delivered),
+        warnings=_warnings(plan, before, levelled, missed, delivered),
         limiting_db=_over_time(levelled),
     )
 
@@ -172,11 +172,14 @@ def _coding_cost_lu(levelled: Levelled, report: DeliverableReport) -> float:
     return levelled.lufs - report.integrated_lufs
 
 
-def _warnings(plan: MasterPlan, levelled: Levelled, missed: str, delivered: Sequence[Delivered]) -> tuple[Warning, ...]:
+def _warnings(
+    plan: MasterPlan, before: Analysis | None, levelled: Levelled, missed: str, delivered: Sequence[Delivered]
+) -> tuple[Warning, ...]:
     warnings = []
     if missed:
         warnings.append(Warning("LOUDNESS_TARGET_MISSED", missed))
-    if plan.target_lufs is None and plan.engine != "passthrough":
+    heard_lufs = before.integrated_lufs if before else levelled.lufs
+    if heard_lufs is None and plan.target_lufs is None and plan.engine != "passthrough":
         warnings.append(Warning("NO_LOUDNESS_TARGET", "The mix has no measurable loudness: only its ceiling was kept."))
     for file in delivered:
         cost = _coding_cost_lu(levelled, file.report)

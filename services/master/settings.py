@@ -237,10 +237,18 @@ def check_settings(settings: MasterSettings) -> None:
     if not 0.0 <= settings.intensity <= 100.0:
         wrong.append(Violation("intensity", f"{settings.intensity} is outside of 0 to 100"))
     _refuse(wrong + _delivery_violations(settings.deliverables, settings.seed))
-    if settings.engine in REFERENCE_ENGINES and settings.intent != "reference":
-        raise InvalidInput(
-            f"engine {settings.engine} serves the reference intent only", field="engine", reason="OPTIONS_CONFLICT"
-        )
+    if conflicts := _conflicts(settings):
+        raise InvalidInput(conflicts[0].description, reason="OPTIONS_CONFLICT", violations=conflicts)
+
+
+def _conflicts(settings: MasterSettings) -> list[Violation]:
+    """What would be accepted and then ignored."""
+    engine, follows = settings.engine, settings.intent == "reference"
+    if engine in REFERENCE_ENGINES and not follows:
+        return [Violation("engine", f"engine {engine} serves the reference intent only")]
+    if follows and engine and engine not in REFERENCE_ENGINES:
+        return [Violation("engine", f"engine {engine} follows no reference: {' and '.join(REFERENCE_ENGINES)} do")]
+    return []
 
 
 def check_plan(plan: MasterPlan, sample_rate_hertz: int = 48000) -> None:

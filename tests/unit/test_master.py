@@ -116,6 +116,17 @@ def test_two_runs_give_identical_bytes(song: Array, tmp_path: Path) -> None:
     assert digests[0] != digests[2]
 
 
+def test_a_missing_target_is_told_of_mixes_without_loudness_only(song: Array, tmp_path: Path) -> None:
+    """A plan that aims at no loudness says of a song nothing; of silence, that it has none."""
+    codes = []
+    for audio in (song, np.zeros_like(song)):
+        before = analyze(audio, RATE_HERTZ)
+        decided = replace(plan(before, MasterSettings()), target_lufs=None, chain=())
+        report = master(audio, RATE_HERTZ, decided, directory=tmp_path, before=before).report
+        codes.append([warning.code for warning in report.warnings])
+    assert codes == [[], ["NO_LOUDNESS_TARGET"]]
+
+
 def test_pass_through_delivers_the_mix(song: Array, tmp_path: Path) -> None:
     """The pass-through engine changes nothing: a float file holds the very samples."""
     settings = MasterSettings(engine="passthrough", deliverables=(DeliverableSpec(bit_depth="32f"),))

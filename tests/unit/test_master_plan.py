@@ -280,11 +280,20 @@ def test_bad_settings_name_their_field(settings: MasterSettings, field: str) -> 
     assert caught.value.violations[0].field == field
 
 
-def test_matchering_serves_references_only() -> None:
-    """Options that contradict each other are an error with its own reason."""
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (MasterSettings(intent="loud", engine="matchering"), "engine"),
+        (MasterSettings(intent="reference", engine="chain"), "engine"),
+        (MasterSettings(intent="reference", engine="passthrough"), "engine"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(settings: MasterSettings, field: str) -> None:
+    """Options that contradict each other are an error with its own reason, and the field is named."""
     with pytest.raises(InvalidInput) as caught:
-        plan(ANALYSIS, MasterSettings(intent="loud", engine="matchering"))
+        plan(ANALYSIS, settings)
     assert caught.value.reason == "OPTIONS_CONFLICT"
+    assert [violation.field for violation in caught.value.violations] == [field]
 
 
 def test_edited_plans_are_checked() -> None:
