@@ -80,19 +80,25 @@ def follow(
         InvalidInput: REFERENCE_UNSUITABLE: none, shorter than 5 s, silent, speech, or the mix itself;
             AUDIO_TOO_MANY_CHANNELS; AUDIO_NOT_FINITE.
     """
-    if plan.match is not None and plan.match.bands:
-        return _rendered(array, sample_rate_hertz, plan, (), spool_factory, progress)
-    check_references(references, array, sample_rate_hertz)
-    share = 0.4 / len(references)
-    heard = [
-        _heard(reference, part(progress, index * share, (index + 1) * share))
-        for index, reference in enumerate(references)
-    ]
-    if plan.engine == ENGINE_MATCHERING:
-        matched = match_by_matchering(array, sample_rate_hertz, references, spool_factory)
-        return Followed(matched, _with_target(plan, average(heard).lufs))
-    named = list(zip([reference.name for reference in references], heard, strict=True))
-    return _rendered(array, sample_rate_hertz, plan, named, spool_factory, part(progress, 0.4, 1.0))
+    with spool_factory(len(splits_for(sample_rate_hertz)) + 1) as levels:
+        if plan.match is not None and plan.match.bands:
+            measure_profile(array, sample_rate_hertz, levels, part(progress, 0.0, 0.5))
+            return _rendered(array, sample_rate_hertz, plan, levels.array, spool_factory, part(progress, 0.5, 1.0))
+        check_references(references, array, sample_rate_hertz)
+        share = 0.4 / len(references)
+        named = [
+            (reference.name, _heard(reference, part(progress, index * share, (index + 1) * share)))
+            for index, reference in enumerate(references)
+        ]
+        mix = measure_profile(array, sample_rate_hertz, levels, part(progress, 0.4, 0.7))
+        if mix.lufs is None or mix.seconds < SHORTEST_SECONDS:
+            return Followed(array, _unmatched(mix, plan, named))
+        distances = _distances(mix, named)
+        if plan.engine == ENGINE_MATCHERING:
+            matched = match_by_matchering(array, sample_rate_hertz, references, spool_factory)
+            return Followed(matched, _with_target(plan, average([profile for _, profile in named]).lufs))
+        plan = _fitted(mix, sample_rate_hertz, plan, named, distances)
+        return _rendered(array, sample_rate_hertz, plan, levels.array, spool_factory, part(progress, 0.7, 1.0))
 
 
 def check_references(references: Sequence[Reference], mix: Array, sample_rate_hertz: int) -> None:
@@ -121,34 +127,45 @@ def _heard(reference: Reference, progress: Progress) -> SongProfile:
 
 
 def _rendered(
-    array: Array,
-    rate: int,
-    plan: MasterPlan,
-    named: Sequence[tuple[str, SongProfile]],
-    spool_factory: SpoolFactory,
-    progress: Progress,
+    array: Array, rate: int, plan: MasterPlan, levels: Array, spool_factory: SpoolFactory, progress: Progress
 ) -> Followed:
-    """The own engine: measured, fitted where the plan has no numbers yet, rendered."""
-    with spool_factory(len(splits_for(rate)) + 1) as levels, spool_factory(array.shape[0]) as spool:
-        mix = measure_profile(array, rate, levels, part(progress, 0.0, 0.5))
-        plan = _fitted(mix, rate, plan, named) if named else plan
-        if plan.match is None or not plan.match.bands:
-            return Followed(array, plan)
-        render_match(array, rate, plan.match, levels.array, spool, part(progress, 0.5, 1.0))
+    """The own engine's match, over the mix and its measured levels."""
+    if plan.match is None or not plan.match.bands:
+        return Followed(array, plan)
+    with spool_factory(array.shape[0]) as spool:
+        render_match(array, rate, plan.match, levels, spool, progress)
         return Followed(spool.array, plan)
 
 
-def _fitted(mix: SongProfile, rate: int, plan: MasterPlan, named: Sequence[tuple[str, SongProfile]]) -> MasterPlan:
-    """The plan with the numbers of the match, its loudness, and a sentence for each decision."""
-    asked = plan.match or ReferenceMatch()
-    if mix.lufs is None or mix.seconds < SHORTEST_SECONDS:
-        note = f"The mix is silent or shorter than {SHORTEST_SECONDS:.0f} s: it was not matched to the reference."
-        target = None if mix.lufs is None else float(np.mean([profile.lufs for _, profile in named]))
-        return _with_target(replace(plan, notes=(*plan.notes, note)), target)
+def _unmatched(mix: SongProfile, plan: MasterPlan, named: Sequence[tuple[str, SongProfile]]) -> MasterPlan:
+    """The plan for a mix that tells nothing of a song: its loudness alone is brought to the references'."""
+    note = f"The mix is silent or shorter than {SHORTEST_SECONDS:.0f} s: it was not matched to the reference."
+    target = None
+    if mix.lufs is not None:
+        share = (plan.match or ReferenceMatch()).intensity / 100.0
+        goal_lufs = float(np.mean([profile.lufs for _, profile in named]))
+        target = mix.lufs + share * (goal_lufs - mix.lufs)
+    return _with_target(replace(plan, notes=(*plan.notes, note)), target)
+
+
+def _distances(mix: SongProfile, named: Sequence[tuple[str, SongProfile]]) -> list[float]:
+    """How far each reference's sound is from the mix's; the same recording in another file is refused."""
     distances = [embedding_distance(mix, profile) for _, profile in named]
     for (name, profile), distance in zip(named, distances, strict=True):
         if distance < _SAME_DISTANCE and abs(profile.seconds - mix.seconds) < _SAME_SECONDS:
             raise _unsuitable(f"reference {name!r} is the mix itself in another file")
+    return distances
+
+
+def _fitted(
+    mix: SongProfile,
+    rate: int,
+    plan: MasterPlan,
+    named: Sequence[tuple[str, SongProfile]],
+    distances: Sequence[float],
+) -> MasterPlan:
+    """The plan with the numbers of the match, its loudness, and a sentence for each decision."""
+    asked = plan.match or ReferenceMatch()
     nearest = int(np.argmin(distances))
     followed = [index for index in range(len(named)) if not asked.nearest or index == nearest]
     goal = average([named[index][1] for index in followed])
@@ -161,7 +178,7 @@ def _fitted(mix: SongProfile, rate: int, plan: MasterPlan, named: Sequence[tuple
         HeardReference(name, profile.lufs, distances[index], index in followed)
         for index, (name, profile) in enumerate(named)
     )
-    target = None if goal.lufs is None else mix.lufs + share * (goal.lufs - mix.lufs)
+    target = None if goal.lufs is None or mix.lufs is None else mix.lufs + share * (goal.lufs - mix.lufs)
     found = replace(found, intensity=asked.intensity, nearest=asked.nearest, references=told)
     return _with_target(replace(plan, match=found, notes=plan.notes + _sentences(found, mix, goal)), target)
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from outboard.audio.resample import resample
 from outboard.audio.spool import Spool, blocks
-from outboard.errors import InvalidInput
 
 if TYPE_CHECKING:
     from services.master.reference import Reference
@@ -32,13 +31,10 @@ def match_by_matchering(
     song.
 
     Args:
-        array: (1 or 2, frames), at least one analysis frame of matchering (4096) long.
+        array: (1 or 2, frames), neither silent nor shorter than two analysis frames of matchering (8192).
 
     Returns:
         (channels, frames) float32, mapped.
-
-    Raises:
-        InvalidInput: AUDIO_TOO_SHORT.
     """
     with warnings.catch_warnings():  # its resampler imports from a namespace that SciPy is about to drop
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -46,8 +42,6 @@ def match_by_matchering(
         from matchering import stages
 
     config = matchering.Config(internal_sample_rate=sample_rate_hertz, max_length=1e9)
-    if array.shape[1] <= 2 * config.fft_size:
-        raise InvalidInput("the mix is too short to be matched to a reference", field="audio", reason="AUDIO_TOO_SHORT")
     goal = np.concatenate(
         [_stereo(resample(song.array, song.sample_rate_hertz, sample_rate_hertz)) for song in references], axis=1
     )

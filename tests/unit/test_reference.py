@@ -44,10 +44,15 @@ def goal() -> Array:
 
 
 def followed(
-    mix: Array, references: list[Array], match: ReferenceMatch | None = None, rate: int = RATE_HERTZ
+    mix: Array,
+    references: list[Array],
+    match: ReferenceMatch | None = None,
+    rate: int = RATE_HERTZ,
+    engine: str = "match",
 ) -> Followed:
-    """Runs the own engine."""
-    plan = MasterPlan("reference", "match", -1.0, guard_rails=RAILS, match=match or ReferenceMatch())
+    """Runs an engine, the own one where none is said."""
+    match = (match or ReferenceMatch()) if engine == "match" else None
+    plan = MasterPlan("reference", engine, -1.0, guard_rails=RAILS, match=match)
     named = [Reference(f"r{index}", audio, rate) for index, audio in enumerate(references)]
     return follow(mix, RATE_HERTZ, plan, named, Spool, lambda fraction: None)
 
@@ -169,13 +174,38 @@ BAD: dict[str, Callable[[Array], list[Array]]] = {
 }
 
 
+@pytest.mark.parametrize("engine", ["match", "matchering"])
 @pytest.mark.parametrize("kind", BAD)
-def test_nonsense_is_refused_with_its_reason(kind: str, mix: Array) -> None:
+def test_nonsense_is_refused_with_its_reason(kind: str, engine: str, mix: Array) -> None:
     """Nothing, silence, under 5 s, the same recording, ten channels: each its reason and a sentence that names it."""
     with pytest.raises(InvalidInput) as caught:
-        followed(mix, BAD[kind](mix))
+        followed(mix, BAD[kind](mix), engine=engine)
     assert caught.value.reason == ("AUDIO_TOO_MANY_CHANNELS" if kind == "ten channels" else "REFERENCE_UNSUITABLE")
     assert "reference" in caught.value.message
+
+
+@pytest.mark.parametrize("engine", ["match", "matchering"])
+def test_a_mix_that_tells_nothing_is_not_matched(engine: str, mix: Array, goal: Array) -> None:
+    """A silent mix and one of less than 5 s come back as they are, by either engine, and a sentence says so; only what
+    can be measured has the reference's loudness as its target.
+    """
+    goal_lufs = measure_profile(goal, RATE_HERTZ).lufs
+    short = mix[:, : 2 * RATE_HERTZ]
+    for audio, target in ((np.zeros_like(mix), None), (short, goal_lufs), (mix[:, :4800], None)):
+        result = followed(audio, [goal], engine=engine)
+        assert np.array_equal(result.array, audio)
+        assert result.plan.target_lufs == (None if target is None else pytest.approx(target, abs=1e-6))
+        assert any("not matched" in note for note in result.plan.notes)
+
+
+def test_intensity_scales_the_loudness_of_a_short_mix(mix: Array, goal: Array) -> None:
+    """A mix of less than 5 s is brought half the way to the reference's loudness at half the intensity."""
+    short = mix[:, : 2 * RATE_HERTZ]
+    own, goals = measure_profile(short, RATE_HERTZ).lufs, measure_profile(goal, RATE_HERTZ).lufs
+    assert own is not None
+    assert goals is not None
+    result = followed(short, [goal], ReferenceMatch(intensity=50.0))
+    assert result.plan.target_lufs == pytest.approx(0.5 * (own + goals), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dfn_clean_freesound_33711.wav", "dfn_noisy_snr0.wav"])
