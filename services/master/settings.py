@@ -248,7 +248,12 @@ def _conflicts(settings: MasterSettings) -> list[Violation]:
         return [Violation("engine", f"engine {engine} serves the reference intent only")]
     if follows and engine and engine not in REFERENCE_ENGINES:
         return [Violation("engine", f"engine {engine} follows no reference: {' and '.join(REFERENCE_ENGINES)} do")]
-    return []
+    ignored = []
+    if engine == ENGINE_MATCHERING and settings.intensity != 100.0:
+        ignored.append(Violation("intensity", "engine matchering knows no intensity: match does"))
+    if engine == ENGINE_MATCHERING and settings.nearest_reference:
+        ignored.append(Violation("nearest_reference", "engine matchering follows every reference: match may choose"))
+    return ignored
 
 
 def check_plan(plan: MasterPlan, sample_rate_hertz: int = 48000) -> None:

@@ -286,6 +286,8 @@ def test_bad_settings_name_their_field(settings: MasterSettings, field: str) -> 
         (MasterSettings(intent="loud", engine="matchering"), "engine"),
         (MasterSettings(intent="reference", engine="chain"), "engine"),
         (MasterSettings(intent="reference", engine="passthrough"), "engine"),
+        (MasterSettings(intent="reference", engine="matchering", intensity=50.0), "intensity"),
+        (MasterSettings(intent="reference", engine="matchering", nearest_reference=True), "nearest_reference"),
     ],
 )
 def test_settings_that_would_be_ignored_are_refused(settings: MasterSettings, field: str) -> None:
