@@ -20,7 +20,7 @@ from services.orchestrator.preflight import Preflight
 from services.orchestrator.presets import resolve_platform, resolve_preset
 from services.orchestrator.progress import ENDED, Endings, State, initial_progress
 from services.orchestrator.removal import Remover
-from services.orchestrator.specification import checked, upload_names
+from services.orchestrator.specification import check_references, checked, upload_names
 from services.orchestrator.threads import in_thread
 from services.orchestrator.uploads import Uploads
 from services.orchestrator.workflow import Pipeline
@@ -64,6 +64,7 @@ class Jobs:
         """
         job = checked(request)
         inputs = await self._inputs(tenant, job)
+        check_references(job, inputs)
         fingerprint = _fingerprint(job, inputs)
         known = await in_thread(self._database.job_of_request, tenant, request.request_id)
         if known:

@@ -115,6 +115,28 @@ def upload_names(job: job_service_pb2.Job) -> list[tuple[str, str]]:
     return named + [(name, f"job.references[{index}]") for index, name in enumerate(job.references)]
 
 
+def check_references(job: job_service_pb2.Job, uploads: Sequence[tuple[str, str]]) -> None:
+    """Refuses a song as its own reference: behind the console it would no longer be known again.
+
+    Args:
+        job: any.
+        uploads: (object key, digest) in the order of `upload_names`.
+
+    Raises:
+        InvalidInput: REFERENCE_UNSUITABLE.
+    """
+    if job.WhichOneof("input") != "song":
+        return
+    song, *references = [digest for _, digest in uploads]
+    same = [
+        Violation(f"job.references[{index}]", "the reference is the song itself")
+        for index, digest in enumerate(references)
+        if digest == song
+    ]
+    if same:
+        raise InvalidInput(same[0].description, reason="REFERENCE_UNSUITABLE", violations=same)
+
+
 def route(job: job_service_pb2.Job, uploads: Sequence[tuple[str, str]]) -> Route:
     """The route of a stored job; `uploads` are (object key, digest) in the order of `upload_names`."""
     fields = [field for _, field in upload_names(job)]

@@ -293,6 +293,18 @@ async def test_options_that_would_be_ignored(mesh: Bench, job: Job, field: str) 
     assert [violation.field for violation in caught.value.violations] == [field]
 
 
+async def test_a_song_is_no_reference_of_its_own(mesh: Bench) -> None:
+    """The song sent a second time, as the reference: refused when the job is created, with its field; another
+    song is not, and no job is left."""
+    other, again = [(await mesh.upload(seed)).name for seed in (41, 40)]
+    before = [entry.name async for entry in mesh.client.list_jobs()]
+    with pytest.raises(InvalidInput) as caught:
+        await mesh.job(40, references=[other, again], mastering=FOLLOWING)
+    assert caught.value.reason == "REFERENCE_UNSUITABLE"
+    assert [violation.field for violation in caught.value.violations] == ["job.references[1]"]
+    assert [entry.name async for entry in mesh.client.list_jobs()] == before
+
+
 async def test_unreadable_input_fails_the_job(mesh: Bench) -> None:
     """A text file named like a song fails its job with AUDIO_UNREADABLE and the field; no stage is called."""
     upload = await mesh.client.upload(b"this is no audio " * 100)
