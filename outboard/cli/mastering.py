@@ -36,6 +36,7 @@ class Intent(StrEnum):
     STREAMING = "streaming"
     LOUD = "loud"
     REFERENCE = "reference"
+    CUSTOM = "custom"
 
 
 class Format(StrEnum):
@@ -77,7 +78,10 @@ def master(
     ] = None,
     folder: OutputFolder = Path("out"),
     demo: Annotated[bool, typer.Option("--demo", help="a synthesised song instead of a file")] = False,
-    intent: Annotated[Intent | None, typer.Option(help="what the master is for; streaming where not said")] = None,
+    intent: Annotated[
+        Intent | None,
+        typer.Option(help="what the master is for; streaming where not said; custom needs --target-lufs"),
+    ] = None,
     reference: Annotated[
         list[Path] | None,
         typer.Option(help="song to follow, or a folder, of which the nearest in sound is followed; may be repeated"),
@@ -99,6 +103,7 @@ def master(
     """Turns a song into a master, with its stems, its mix, a preview and a report."""
     if (song is None) != demo:
         raise errors.InvalidInput("name a song, or ask for --demo", field="song", reason="OPTIONS_CONFLICT")
+    _check_custom(intent, target_lufs, platform)
     settings = master_service_pb2.MasterSettings(
         engine=engine,
         intent=master_service_pb2.MasterIntent.Value(f"MASTER_INTENT_{_intent(intent, bool(reference)).name}"),
@@ -140,6 +145,7 @@ def album(
     """Masters several songs as one: the loudest at the target, loudness and tone between them kept."""
     if intent == Intent.REFERENCE:
         raise errors.InvalidInput("an album follows no reference", field="intent", reason="OPTIONS_CONFLICT")
+    _check_custom(intent, target_lufs, platform)
     for song in songs:
         existing(song, "songs")
     spare_inputs(songs, folder, ("[0-9][0-9]-*.*", "report.*"))
@@ -191,6 +197,12 @@ def delivered_files(
     if bit_depth is not None:
         spec.bit_depth = master_service_pb2.BitDepth.Value(f"BIT_DEPTH_{bit_depth.value.upper()}")
     return [spec]
+
+
+def _check_custom(intent: Intent | None, target_lufs: float | None, platform: str) -> None:
+    """Refuses the intent that has no loudness of its own where neither option gives one."""
+    if intent == Intent.CUSTOM and target_lufs is None and not platform:
+        raise errors.InvalidInput("the custom intent needs --target-lufs", field="target_lufs")
 
 
 def _intent(asked: Intent | None, has_reference: bool) -> Intent:

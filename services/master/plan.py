@@ -27,7 +27,8 @@ from services.master.settings import (
 )
 from services.master.tone import tone
 
-INTENT_TARGET_LUFS = {"streaming": -14.0, "loud": -10.0, "custom": -14.0, "reference": None}
+INTENT_TARGET_LUFS = {"streaming": -14.0, "loud": -10.0, "reference": None}
+"""Of the custom intent the caller says it."""
 INTENT_CEILING_DBTP = -1.0
 STREAMING_CREST_DB, LOUD_CREST_DB = 8.0, 6.0
 """Lowest crest factors of a master: below them music is a wall."""

@@ -234,6 +234,8 @@ def check_settings(settings: MasterSettings) -> None:
     """
     wrong = _intent_violations(settings.intent, settings.engine, ENGINES)
     wrong += _level_violations(settings.target_lufs, settings.ceiling_dbtp)
+    if settings.intent == "custom" and settings.target_lufs is None:
+        wrong.append(Violation("target_lufs", "the custom intent needs a loudness to reach"))
     if not 0.0 <= settings.intensity <= 100.0:
         wrong.append(Violation("intensity", f"{settings.intensity} is outside of 0 to 100"))
     _refuse(wrong + _delivery_violations(settings.deliverables, settings.seed))

@@ -320,6 +320,8 @@ def test_preset_file_travels_with_a_job(entered: Outboard, folder: Path, server:
         (("master",), 2, "OPTIONS_CONFLICT"),
         (("master", "song.wav", "--format", "ogg"), 2, "INVALID_ARGUMENT"),
         (("master", "song.wav", "--intent", "reference"), 2, "REFERENCE_UNSUITABLE"),
+        (("master", "song.wav", "--intent", "custom"), 2, "INVALID_ARGUMENT"),
+        (("album", "song.wav", "song.wav", "--intent", "custom"), 2, "INVALID_ARGUMENT"),
         (("mix", "letter.wav", "--role", "letter.wav=trumpet"), 2, "INVALID_ARGUMENT"),
         (("mix", "letter.wav", "--role", "letter.wav=kick", "--role", "letter.wav=hats"), 2, "OPTIONS_CONFLICT"),
         (("mix", "letter.wav", "./letter.wav"), 2, "INVALID_ARGUMENT"),
