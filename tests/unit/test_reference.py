@@ -185,6 +185,19 @@ def test_nonsense_is_refused_with_its_reason(kind: str, engine: str, mix: Array)
 
 
 @pytest.mark.parametrize("engine", ["match", "matchering"])
+def test_the_mix_at_another_level_is_known_by_its_spectrum(engine: str) -> None:
+    """A recording with bands that fall all but silent between strokes, whose level quantiles move with its level, is
+    known too.
+    """
+    seconds = np.arange(7 * RATE_HERTZ) / RATE_HERTZ
+    tones = sum(0.1 * np.sin(2 * np.pi * hertz * seconds) for hertz in (110, 220, 330, 440))
+    noise = np.random.default_rng(1).standard_normal((2, seconds.size)) * 0.1 * np.exp(-((seconds * 4) % 1) * 12)
+    mix = (0.5 * (tones * (0.6 + 0.4 * np.sin(2 * np.pi * 0.7 * seconds)) + noise)).astype(np.float32)
+    with pytest.raises(InvalidInput, match="the mix itself"):
+        followed(mix, [mix * np.float32(0.7)], engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["match", "matchering"])
 def test_a_mix_that_tells_nothing_is_not_matched(engine: str, mix: Array, goal: Array) -> None:
     """A silent mix and one of less than 5 s come back as they are, by either engine, and a sentence says so; only what
     can be measured has the reference's loudness as its target.
