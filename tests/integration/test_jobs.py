@@ -296,7 +296,7 @@ async def test_options_that_would_be_ignored(mesh: Bench, job: Job, field: str) 
 async def test_a_song_is_no_reference_of_its_own(mesh: Bench) -> None:
     """The song sent a second time, as the reference: refused when the job is created, with its field; another
     song is not, and no job is left."""
-    other, again = [(await mesh.upload(seed)).name for seed in (41, 40)]
+    other, again = [(await mesh.upload(seed)).name for seed in (46, 45)]
     before = [entry.name async for entry in mesh.client.list_jobs()]
     with pytest.raises(InvalidInput) as caught:
         await mesh.job(40, references=[other, again], mastering=FOLLOWING)
