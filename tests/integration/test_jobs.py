@@ -299,7 +299,7 @@ async def test_a_song_is_no_reference_of_its_own(mesh: Bench) -> None:
     other, again = [(await mesh.upload(seed)).name for seed in (46, 45)]
     before = [entry.name async for entry in mesh.client.list_jobs()]
     with pytest.raises(InvalidInput) as caught:
-        await mesh.job(40, references=[other, again], mastering=FOLLOWING)
+        await mesh.job(45, references=[other, again], mastering=FOLLOWING)
     assert caught.value.reason == "REFERENCE_UNSUITABLE"
     assert [violation.field for violation in caught.value.violations] == ["job.references[1]"]
     assert [entry.name async for entry in mesh.client.list_jobs()] == before
