@@ -127,12 +127,12 @@ class Steps:
         stems = (audio_ref(result, name, name, SEPARATED_ROLES[name]) for name in result.facts["stems"])
         return Done(prefix, tuple(stems))
 
-    async def restore(self, tenant: str, job_id: str, stem: AudioRef, names: list[str], song: Done | None) -> Done:
+    async def restore(self, tenant: str, job_id: str, stem: AudioRef, names: list[str]) -> Done:
         """One stem to a cleaner stem. A restorer that fails costs the restoration, never the job."""
         job = await self._workshop.open(tenant, job_id)
         await job.progress.begin(State.STATE_RESTORING, {Stage.STAGE_RESTORE: names})
         try:
-            result, reused = await self._restored(job, stem, song)
+            result, reused = await self._restored(job, stem)
         except OutboardError as error:
             if FROM_STAGE not in error.metadata:
                 raise
@@ -142,11 +142,9 @@ class Steps:
         job.progress.finish(Stage.STAGE_RESTORE, stem.name, reused=reused)
         return Done(result.prefix, (audio_ref(result, "", stem.name, stem.role),))
 
-    async def _restored(self, job: JobContext, stem: AudioRef, song: Done | None) -> tuple[Result, bool]:
+    async def _restored(self, job: JobContext, stem: AudioRef) -> tuple[Result, bool]:
         config = restorer_service_pb2.RestoreConfig(format=stem.format(), settings=job.specification.restoration)
         config.settings.role = cast("audio_pb2.Role.ValueType", stem.role)
-        if song:
-            config.facts.CopyFrom(await self._facts(song))
         engines = [
             await self._peers.restorer_engines.resolve(step.engine, f"job.restoration.steps[{index}].engine")
             for index, step in enumerate(config.settings.steps)

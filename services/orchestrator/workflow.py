@@ -71,9 +71,7 @@ class Pipeline:
                 stems = list(outcome.separation.audio)
             if route.restores:
                 names = [stem.name for stem in stems]
-                outcome.restorations = await together(
-                    step(self._steps.restore, *job, stem, names, song) for stem in stems
-                )
+                outcome.restorations = await together(step(self._steps.restore, *job, stem, names) for stem in stems)
                 stems = [audio for restored in outcome.restorations for audio in restored.audio]
             outcome.stems = stems if route.has_stems else []
             mix = stems[0]
