@@ -363,6 +363,7 @@ class RestorationReport(_message.Message):
     UNCHANGED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    FAILED_ENGINES_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Frames of the stem."""
     unchanged: _builtins.bool
@@ -391,6 +392,10 @@ class RestorationReport(_message.Message):
     def run(self) -> _audio_pb2.RunInfo:
         """Facts of this run."""
 
+    @_builtins.property
+    def failed_engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Engines that were to run and failed on this stem, each with a warning; the stem is as if they had not been asked for."""
+
     def __init__(
         self,
         *,
@@ -402,10 +407,11 @@ class RestorationReport(_message.Message):
         unchanged: _builtins.bool = ...,
         warnings: _abc.Iterable[_audio_pb2.Warning] | None = ...,
         run: _audio_pb2.RunInfo | None = ...,
+        failed_engines: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "left", b"left", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "engines", b"engines", "found", b"found", "frames", b"frames", "left", b"left", "run", b"run", "unchanged", b"unchanged", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "engines", b"engines", "failed_engines", b"failed_engines", "found", b"found", "frames", b"frames", "left", b"left", "run", b"run", "unchanged", b"unchanged", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

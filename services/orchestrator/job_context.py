@@ -82,6 +82,11 @@ class Workshop:
             finally:
                 self._locks.pop(prefix, None)
 
+    async def rename(self, job: JobContext, draft: Draft, prefix: str) -> None:
+        """Gives a result that is being made another name, that of what really ran."""
+        await in_thread(self.database.use, job.id, prefix)
+        await draft.rename(prefix)
+
     async def _make(self, prefix: str, produce: Produce) -> Result:
         for delay in (*RETRY_DELAYS_SECONDS, None):
             try:

@@ -3,6 +3,9 @@
 A result is a manifest at ``TENANT/results/DIGEST/manifest.json`` and the objects that it lists. The digest covers
 everything that the result depends on. Each attempt writes its objects under a name of its own and then the manifest,
 which is write-once: the first complete attempt wins as a whole, and stems of two attempts never mix.
+
+Where an engine fails on the way and the stage goes on without it, the result gets another name before it is published
+(`Draft.rename`): whoever asks for the engine again must not be served what it did not make.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -152,6 +155,7 @@ class Draft:
     prefix: str
     _attempt: str = field(default_factory=lambda: secrets.token_hex(8))
     _open: dict[str, ObjectDraft] = field(default_factory=dict)
+    _moved: dict[str, StoredObject] = field(default_factory=dict)
     _finished: Result | None = None
 
     async def open(self, name: str, media_type: str) -> ObjectDraft:
@@ -169,9 +173,7 @@ class Draft:
 
     async def finish(self, facts: Mapping[str, Any]) -> Result:
         """Stores everything and publishes the result, unless another attempt was first: then that one is returned."""
-        # Side by side: flushes to the disk that run together cost what one does.
-        stored = await together(draft.close() for draft in self._open.values())
-        objects = dict(zip(self._open, stored, strict=True))
+        objects = self._moved or await self._closed()
         manifest = {"objects": {name: vars(stored) for name, stored in objects.items()}, "facts": facts}
         text = json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()
         first = await in_thread(storage.put, self.store, f"{self.prefix}/{_MANIFEST}", text)
@@ -185,6 +187,24 @@ class Draft:
         await in_thread(self._remove_others)
         return self._finished
 
+    async def rename(self, prefix: str) -> None:
+        """Moves what was written below another name, under which it will be published; nothing is opened after it."""
+        stored = await self._closed()
+        old, self.prefix = self.prefix, prefix
+        self._open.clear()  # all closed
+        try:
+            for name, item in stored.items():
+                self._moved[name] = replace(item, key=f"{prefix}{item.key.removeprefix(old)}")
+                await in_thread(self._copy, item.key, self._moved[name].key)
+        finally:
+            await in_thread(self._remove_attempt, old)
+
+    async def _closed(self) -> dict[str, StoredObject]:
+        """Every object, stored."""
+        # Side by side: flushes to the disk that run together cost what one does.
+        stored = await together(draft.close() for draft in self._open.values())
+        return dict(zip(self._open, stored, strict=True))
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -197,7 +217,7 @@ class Draft:
             with suppress(OutboardError, asyncio.CancelledError):
                 await draft.discard(error or asyncio.CancelledError())
         with suppress(OutboardError):
-            await in_thread(self._remove_attempt)
+            await in_thread(self._remove_attempt, self.prefix)
 
     def _remove_others(self) -> None:
         """Removes what attempts that lost, or were killed, have left."""
@@ -207,8 +227,11 @@ class Draft:
             if info.key not in wanted:
                 self.store.delete(info.key)
 
-    def _remove_attempt(self) -> None:
-        for info in list(self.store.list(f"{self.prefix}/{self._attempt}")):
+    def _copy(self, key: str, other_key: str) -> None:
+        storage.put(self.store, other_key, self.store.read(key))
+
+    def _remove_attempt(self, prefix: str) -> None:
+        for info in list(self.store.list(f"{prefix}/{self._attempt}")):
             self.store.delete(info.key)
 
 

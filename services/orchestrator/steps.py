@@ -153,7 +153,8 @@ class Steps:
             engines = await self._peers.restorer_engines.automatic()
             for engine in engines:
                 config.settings.steps.add(engine=engine.name)
-        prefix = result_prefix(job.tenant, "restore", engines, plain(config), [stem.sha256])
+        settings = plain(config)
+        prefix = result_prefix(job.tenant, "restore", engines, settings, [stem.sha256])
 
         async def requests() -> AsyncIterator[restorer_service_pb2.RestoreRequest]:
             yield restorer_service_pb2.RestoreRequest(config=config)
@@ -165,6 +166,12 @@ class Steps:
             method, patience = self._peers.restorer.Restore, _patience([stem])
             call = call_stage(method, requests(), block="restoration", tenant=job.tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_RESTORE, stem.name)
+            if report.failed_engines:
+                # What an engine did not make never serves a request for it: the next job tries it again.
+                ran = [engine for engine in engines if engine.name not in report.failed_engines]
+                without = settings | {"failed_engines": list(report.failed_engines)}
+                other = result_prefix(job.tenant, "restore", ran, without, [stem.sha256])
+                await self._workshop.rename(job, draft, other)
             return {"audio": ingest.layout(stem.frames), "report": plain(report)}
 
         return await self._workshop.result(job, prefix, produce)

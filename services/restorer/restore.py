@@ -184,6 +184,7 @@ class _Work:
         self._actions: list[RestorationAction] = []
         self._engines: list[EngineInfo] = []
         self._warnings: list[Warning] = []
+        self._failed: list[str] = []
         self._unchanged = True
 
     def begin(self, index: int, count: int) -> None:
@@ -263,6 +264,7 @@ class _Work:
             frames=self.array.shape[1],
             unchanged=self._unchanged,
             warnings=(*warnings, *self._warnings),
+            failed_engines=tuple(self._failed),
         )
 
     def _voice_plan(self, step: RestorationStep, role: str) -> VoicePlan:
@@ -273,6 +275,7 @@ class _Work:
         return self.voice is None or not self.voice.info.available
 
     def _fail(self, engine: str, why: str) -> None:
+        self._failed.append(engine)
         self._warnings.append(Warning("RESTORATION_FAILED", f"{engine} left the stem as it was: {why}"))
 
 

@@ -91,6 +91,7 @@ class RestorationReport:
         frames: of the stem.
         unchanged: whether the audio came back bit by bit.
         warnings: what a person should know.
+        failed_engines: that were to run and failed; the audio is as if they had not been asked for.
     """
 
     engines: tuple[EngineInfo, ...]
@@ -100,6 +101,7 @@ class RestorationReport:
     frames: int
     unchanged: bool
     warnings: tuple[Warning, ...] = ()
+    failed_engines: tuple[str, ...] = ()
 
 
 ENGINES: tuple[EngineInfo, ...] = (

@@ -53,6 +53,7 @@ class Behaviour:
     running: Counter[str] = field(default_factory=Counter)
     seconds_per_chunk: dict[str, float] = field(default_factory=dict)
     errors: dict[str, list[OutboardError]] = field(default_factory=dict)
+    failing_engines: list[str] = field(default_factory=list)
     master_config: master_service_pb2.MasterConfig | None = None
 
     async def begin(self, stage: str) -> None:
@@ -117,7 +118,11 @@ class Toys(
             async for request in request_iterator:
                 await self._behaviour.pace("restore")
                 yield restorer_service_pb2.RestoreResponse(chunk=request.chunk)
-        yield restorer_service_pb2.RestoreResponse(report=restorer_service_pb2.RestorationReport(engines=[ENGINE]))
+        failed = self._behaviour.failing_engines
+        report = restorer_service_pb2.RestorationReport(engines=[] if failed else [ENGINE], failed_engines=failed)
+        for name in failed:
+            report.warnings.add(code="RESTORATION_FAILED", message=f"{name} left the stem as it was")
+        yield restorer_service_pb2.RestoreResponse(report=report)
 
     async def Mix(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
         await self._behaviour.begin("mix")

@@ -167,7 +167,7 @@ def test_a_failure_is_tried_again_in_smaller_blocks(fault: str) -> None:
     result, report = restored(tone(), RestorationStep(DEEPFILTERNET3, 1.0), voice=VoiceEngine(INFO, network))
     assert network.asked == [100, 20]
     np.testing.assert_allclose(result, 0.5 * tone(), atol=1e-7)
-    assert report.warnings == ()
+    assert report.warnings == report.failed_engines == ()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -182,6 +182,7 @@ def test_a_lasting_failure_leaves_the_stem_and_a_warning(fault: str) -> None:
     assert [warning.code for warning in report.warnings] == ["RESTORATION_FAILED"]
     assert (str(FAULTS[fault]) or "MemoryError") in report.warnings[0].message
     assert [engine.name for engine in report.engines] == [REPAIR]
+    assert report.failed_engines == (DEEPFILTERNET3,)
 
 
 @pytest.mark.parametrize(

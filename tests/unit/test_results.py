@@ -93,6 +93,34 @@ async def test_failed_attempt_leaves_nothing(tmp_path: Path) -> None:
     assert find(store, "t/results/x") is None
 
 
+async def test_renamed_attempt_is_found_under_the_other_name_alone(tmp_path: Path) -> None:
+    """What is renamed before it is published is found whole under the other name, and the first name stays free."""
+    store = FolderStore(tmp_path)
+    async with Draft(store, "t/results/x") as draft:
+        await _store(draft, b"stood in")
+        await draft.rename("t/results/y")
+        result = await draft.finish({"n": 1})
+    assert find(store, "t/results/y") == result
+    assert storage.get(store, result.objects["stems/vocals.wav"].key) == b"stood in"
+    assert find(store, "t/results/x") is None
+    assert not list(store.list("t/results/x"))
+
+
+async def test_renamed_attempt_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """An attempt that raises after it was renamed leaves neither name anything."""
+    store = FolderStore(tmp_path)
+
+    async def attempt() -> None:
+        async with Draft(store, "t/results/x") as draft:
+            await _store(draft, b"half")
+            await draft.rename("t/results/y")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        await attempt()
+    assert not _files(tmp_path)
+
+
 async def test_attempt_cancelled_while_it_opens_leaves_nothing(tmp_path: Path) -> None:
     """A cancel that arrives while a thread opens an object loses neither its file nor its descriptor."""
     store = SlowStore(tmp_path)
