@@ -7,24 +7,44 @@ keys are delayed by what the slots before have delayed the sound, so a key meets
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.audio import band_extension, dynamic_eq, dynamics, filters, fir, multiband, saturation, stereo, transients
+from outboard.audio import (
+    band_extension,
+    chorus,
+    de_esser,
+    dynamic_eq,
+    dynamics,
+    echo,
+    expander,
+    filters,
+    fir,
+    multiband,
+    reverb,
+    saturation,
+    stereo,
+    transients,
+)
 from outboard.audio.filters import Audio, Sos, SosFilter
 from outboard.audio.processors import (
     BandExtender,
+    Chorus,
     Compressor,
+    DeEsser,
+    Delay,
     DynamicEqualizer,
     Equalizer,
+    Expander,
     FilterBand,
     LinearPhaseEqualizer,
     MultibandCompressor,
     Processor,
     ProcessorKind,
     ProcessorReport,
+    Reverb,
     Saturator,
     StereoField,
     StereoWidth,
@@ -90,24 +110,33 @@ class _DynamicEqualizerSlot(_Slot):
         return most.average_gain_db, max((b.extreme_gain_db for b in self._bands), key=abs)
 
 
-class _MultibandSlot(_Slot):
-    def __init__(self, settings: MultibandCompressor, sample_rate_hertz: int) -> None:
-        self._at_work = multiband.MultibandCompressor(settings.bands, sample_rate_hertz, 2)
-        self.latency_frames = self._at_work.latency_frames
+class _MovingGain(Protocol):
+    """A processor that follows its own signal and tells how far it moved it."""
 
-    def process(self, block: Audio, keys: Keys) -> Audio:
-        return self._at_work.process(block)
+    def process(self, block: Audio) -> Audio: ...
+    @property
+    def average_gain_db(self) -> float: ...
+    @property
+    def extreme_gain_db(self) -> float: ...
+
+
+class _GainSlot(_Slot):
+    def __init__(self, at_work: _MovingGain, latency_frames: int = 0) -> None:
+        super().__init__(at_work.process, latency_frames)
+        self._at_work = at_work
 
     def gains_db(self) -> tuple[float | None, float | None]:
         return self._at_work.average_gain_db, self._at_work.extreme_gain_db
 
 
-class _TransientSlot(_Slot):
-    def __init__(self, settings: TransientShaper, sample_rate_hertz: int) -> None:
-        self._at_work = transients.TransientShaper(settings, sample_rate_hertz)
+class _ExpanderSlot(_Slot):
+    def __init__(self, settings: Expander, sample_rate_hertz: int) -> None:
+        self._at_work = expander.Expander(settings, sample_rate_hertz, 2)
+        self.latency_frames = self._at_work.latency_frames
+        self.key_names = (settings.sidechain,) if settings.sidechain else ()
 
     def process(self, block: Audio, keys: Keys) -> Audio:
-        return self._at_work.process(block)
+        return self._at_work.process(block, keys[self.key_names[0]] if self.key_names else None)
 
     def gains_db(self) -> tuple[float | None, float | None]:
         return self._at_work.average_gain_db, self._at_work.extreme_gain_db
@@ -154,12 +183,13 @@ def _slot(kind: ProcessorKind, sample_rate_hertz: int) -> _Slot:
     if isinstance(kind, Compressor):
         return _CompressorSlot(kind, sample_rate_hertz)
     if isinstance(kind, MultibandCompressor):
-        return _MultibandSlot(kind, sample_rate_hertz)
+        bands = multiband.MultibandCompressor(kind.bands, sample_rate_hertz, 2)
+        return _GainSlot(bands, bands.latency_frames)
     if isinstance(kind, Saturator):
         saturator = saturation.Saturator(kind, sample_rate_hertz, 2)
         return _Slot(saturator.process, saturator.latency_frames)
     if isinstance(kind, TransientShaper):
-        return _TransientSlot(kind, sample_rate_hertz)
+        return _GainSlot(transients.TransientShaper(kind, sample_rate_hertz))
     if isinstance(kind, StereoWidth):
         return _Slot(stereo.Width(kind, sample_rate_hertz).process)
     if isinstance(kind, StereoField):
@@ -168,6 +198,17 @@ def _slot(kind: ProcessorKind, sample_rate_hertz: int) -> _Slot:
     if isinstance(kind, BandExtender):
         extension = band_extension.BandExtension(kind, sample_rate_hertz, 2)
         return _Slot(extension.process, extension.latency_frames)
+    if isinstance(kind, DeEsser):
+        smooth = de_esser.DeEsser(kind, sample_rate_hertz, 2)
+        return _GainSlot(smooth, smooth.latency_frames)
+    if isinstance(kind, Expander):
+        return _ExpanderSlot(kind, sample_rate_hertz)
+    if isinstance(kind, Delay):
+        return _Slot(echo.Echo(kind, sample_rate_hertz).process)
+    if isinstance(kind, Reverb):
+        return _Slot(reverb.Reverb(kind, sample_rate_hertz).process)
+    if isinstance(kind, Chorus):
+        return _Slot(chorus.Chorus(kind, sample_rate_hertz).process)
     raise TypeError(f"no renderer for {type(kind).__name__}")
 
 

@@ -67,7 +67,8 @@ class DynamicBandSettings:
 
 
 @njit(nogil=True, cache=True)
-def _blend(block: NDArray[Any], band: NDArray[np.float64], gains_db: Gains, sign: float) -> Audio:
+def blend(block: NDArray[Any], band: NDArray[np.float64], gains_db: Gains, sign: float) -> Audio:
+    """``block + (g - 1) * band`` (channels, frames), ``g`` from ``sign`` times the gain of every frame in dB."""
     channels, frames = band.shape
     out = np.empty((channels, frames), np.float32)
     for i in range(frames):
@@ -127,7 +128,7 @@ class DynamicBand:
         if self.latency_frames:
             block = self._late.process(block)
             band = self._late_band.process(np.asarray(block, np.float64))
-        out: Audio = _blend(block, band, gains, self._sign)
+        out: Audio = blend(block, band, gains, self._sign)
         return out
 
     @property

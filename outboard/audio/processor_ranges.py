@@ -64,6 +64,23 @@ _RANGES: dict[str, Ranges] = {
         "cutoff_hertz": (8_000.0, 96_000.0), "shift_hertz": (1_000.0, 96_000.0), "gain_db": (-60.0, 24.0),
         "slope_db_per_octave": (-96.0, 0.0),
     },
+    "DeEsserSettings": {
+        "frequency_hertz": _HERTZ, "threshold_db": (-60.0, 0.0), "ratio": (1.0, 100.0), "range_db": (-24.0, 0.0),
+        "attack_ms": _TIME_MS, "release_ms": _TIME_MS, "lookahead_ms": (0.0, 100.0),
+    },
+    "ExpanderSettings": {
+        "threshold_db": _LEVEL_DB, "ratio": (1.0, 100.0), "range_db": (-144.0, 0.0), "attack_ms": _TIME_MS,
+        "hold_ms": _TIME_MS, "release_ms": _TIME_MS, "lookahead_ms": (0.0, 100.0),
+    },
+    "EchoSettings": {
+        "time_ms": (1.0, 5_000.0), "feedback": (0.0, 0.95), "damping_hertz": _HERTZ, "low_cut_hertz": _HERTZ,
+        "mix": _SHARE,
+    },
+    "ReverbSettings": {
+        "decay_seconds": (0.1, 20.0), "predelay_ms": (0.0, 500.0), "damping_hertz": (1_000.0, 96_000.0),
+        "low_cut_hertz": _HERTZ, "high_cut_hertz": _HERTZ, "width": _SHARE, "mix": _SHARE,
+    },
+    "ChorusSettings": {"rate_hertz": (0.01, 10.0), "depth_ms": (0.0, 20.0), "mix": _SHARE},
 }  # fmt: skip
 _SHAPES_WITH_Q = ("peak", "low_shelf", "high_shelf", "notch")
 

@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from outboard.audio.band_extension import BandExtensionSettings
+from outboard.audio.chorus import ChorusSettings
+from outboard.audio.de_esser import DeEsserSettings
 from outboard.audio.dynamic_eq import DynamicBandSettings
 from outboard.audio.dynamics import CompressorSettings
+from outboard.audio.echo import EchoSettings
+from outboard.audio.expander import ExpanderSettings
 from outboard.audio.fir import DEFAULT_TAPS
 from outboard.audio.multiband import CompressorBand
+from outboard.audio.reverb import ReverbSettings
 from outboard.audio.saturation import SaturatorSettings
 from outboard.audio.stereo import StereoFieldBand, WidthSettings
 from outboard.audio.transients import TransientSettings
@@ -110,6 +115,31 @@ class BandExtender(BandExtensionSettings):
     """New top where a codec or a vocoder cut the spectrum off."""
 
 
+@dataclass(frozen=True)
+class DeEsser(DeEsserSettings):
+    """Turns sibilants of a voice down."""
+
+
+@dataclass(frozen=True)
+class Expander(ExpanderSettings):
+    """Makes quiet moments quieter: a downward expander or gate."""
+
+
+@dataclass(frozen=True)
+class Delay(EchoSettings):
+    """An echo."""
+
+
+@dataclass(frozen=True)
+class Reverb(ReverbSettings):
+    """A stereo reverb."""
+
+
+@dataclass(frozen=True)
+class Chorus(ChorusSettings):
+    """Copies with a swinging delay."""
+
+
 ProcessorKind: TypeAlias = (
     Equalizer
     | LinearPhaseEqualizer
@@ -121,6 +151,11 @@ ProcessorKind: TypeAlias = (
     | StereoWidth
     | StereoField
     | BandExtender
+    | DeEsser
+    | Expander
+    | Delay
+    | Reverb
+    | Chorus
 )
 
 

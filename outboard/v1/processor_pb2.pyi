@@ -460,10 +460,12 @@ class Expander(_message.Message):
     ATTACK_MS_FIELD_NUMBER: _builtins.int
     HOLD_MS_FIELD_NUMBER: _builtins.int
     RELEASE_MS_FIELD_NUMBER: _builtins.int
+    LOOKAHEAD_MS_FIELD_NUMBER: _builtins.int
+    SIDECHAIN_FIELD_NUMBER: _builtins.int
     threshold_db: _builtins.float
     """Level under which it acts, in dBFS."""
     ratio: _builtins.float
-    """Output over input change below the threshold."""
+    """Output over input change below the threshold, 1 to 100."""
     range_db: _builtins.float
     """Most attenuation in dB, negative."""
     attack_ms: _builtins.float
@@ -472,6 +474,10 @@ class Expander(_message.Message):
     """Hold in milliseconds."""
     release_ms: _builtins.float
     """Release in milliseconds."""
+    lookahead_ms: _builtins.float
+    """How far the gain runs ahead of the sound, in milliseconds, 0 to 100, compensated."""
+    sidechain: _builtins.str
+    """Strip or bus that opens it; empty: its own signal."""
     def __init__(
         self,
         *,
@@ -481,14 +487,62 @@ class Expander(_message.Message):
         attack_ms: _builtins.float = ...,
         hold_ms: _builtins.float = ...,
         release_ms: _builtins.float = ...,
+        lookahead_ms: _builtins.float = ...,
+        sidechain: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attack_ms", b"attack_ms", "hold_ms", b"hold_ms", "range_db", b"range_db", "ratio", b"ratio", "release_ms", b"release_ms", "threshold_db", b"threshold_db"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attack_ms", b"attack_ms", "hold_ms", b"hold_ms", "lookahead_ms", b"lookahead_ms", "range_db", b"range_db", "ratio", b"ratio", "release_ms", b"release_ms", "sidechain", b"sidechain", "threshold_db", b"threshold_db"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Expander: _TypeAlias = Expander  # noqa: Y015
+
+@_typing.final
+class DeEsser(_message.Message):
+    """Turns the sibilants of a voice down."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FREQUENCY_HERTZ_FIELD_NUMBER: _builtins.int
+    THRESHOLD_DB_FIELD_NUMBER: _builtins.int
+    RATIO_FIELD_NUMBER: _builtins.int
+    RANGE_DB_FIELD_NUMBER: _builtins.int
+    ATTACK_MS_FIELD_NUMBER: _builtins.int
+    RELEASE_MS_FIELD_NUMBER: _builtins.int
+    LOOKAHEAD_MS_FIELD_NUMBER: _builtins.int
+    frequency_hertz: _builtins.float
+    """Corner above which sibilants lie, in hertz."""
+    threshold_db: _builtins.float
+    """Power above the corner over the voice's own level from which it acts, in dB, -60 to 0."""
+    ratio: _builtins.float
+    """Input over output change above the threshold, 1 to 100."""
+    range_db: _builtins.float
+    """Furthest gain in dB, negative."""
+    attack_ms: _builtins.float
+    """Attack in milliseconds."""
+    release_ms: _builtins.float
+    """Release in milliseconds."""
+    lookahead_ms: _builtins.float
+    """How far the gain runs ahead of the sound, in milliseconds, 0 to 100, compensated."""
+    def __init__(
+        self,
+        *,
+        frequency_hertz: _builtins.float = ...,
+        threshold_db: _builtins.float = ...,
+        ratio: _builtins.float = ...,
+        range_db: _builtins.float = ...,
+        attack_ms: _builtins.float = ...,
+        release_ms: _builtins.float = ...,
+        lookahead_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attack_ms", b"attack_ms", "frequency_hertz", b"frequency_hertz", "lookahead_ms", b"lookahead_ms", "range_db", b"range_db", "ratio", b"ratio", "release_ms", b"release_ms", "threshold_db", b"threshold_db"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeEsser: _TypeAlias = DeEsser  # noqa: Y015
 
 @_typing.final
 class TransientShaper(_message.Message):
@@ -755,14 +809,20 @@ class Delay(_message.Message):
     FEEDBACK_FIELD_NUMBER: _builtins.int
     DAMPING_HERTZ_FIELD_NUMBER: _builtins.int
     PING_PONG_FIELD_NUMBER: _builtins.int
+    LOW_CUT_HERTZ_FIELD_NUMBER: _builtins.int
+    MIX_FIELD_NUMBER: _builtins.int
     time_ms: _builtins.float
-    """Time in milliseconds."""
+    """Time in milliseconds, 1 to 5000."""
     feedback: _builtins.float
     """Feedback, 0 to 0.95."""
     damping_hertz: _builtins.float
     """Low-pass in the loop in hertz."""
     ping_pong: _builtins.bool
     """Whether echoes alternate sides."""
+    low_cut_hertz: _builtins.float
+    """High-pass in the loop in hertz."""
+    mix: _builtins.float
+    """Share of the echoes in the sum with the dry sound, 0 to 1; 1 on an effect bus."""
     def __init__(
         self,
         *,
@@ -770,10 +830,12 @@ class Delay(_message.Message):
         feedback: _builtins.float = ...,
         damping_hertz: _builtins.float = ...,
         ping_pong: _builtins.bool = ...,
+        low_cut_hertz: _builtins.float = ...,
+        mix: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["damping_hertz", b"damping_hertz", "feedback", b"feedback", "ping_pong", b"ping_pong", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damping_hertz", b"damping_hertz", "feedback", b"feedback", "low_cut_hertz", b"low_cut_hertz", "mix", b"mix", "ping_pong", b"ping_pong", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -791,18 +853,24 @@ class Reverb(_message.Message):
     DAMPING_HERTZ_FIELD_NUMBER: _builtins.int
     LOW_CUT_HERTZ_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
+    HIGH_CUT_HERTZ_FIELD_NUMBER: _builtins.int
+    MIX_FIELD_NUMBER: _builtins.int
     kind: Global___ReverbKind.ValueType
     """Kind of room."""
     decay_seconds: _builtins.float
-    """Time to -60 dB in seconds."""
+    """Time to -60 dB at low and middle frequencies in seconds, 0.1 to 20."""
     predelay_ms: _builtins.float
-    """Time before the first reflection in milliseconds."""
+    """Time before the first reflection in milliseconds, 0 to 500."""
     damping_hertz: _builtins.float
-    """Low-pass of the tail in hertz."""
+    """Where the tail decays in half the time, in hertz, at least 1000."""
     low_cut_hertz: _builtins.float
     """High-pass into the reverb in hertz."""
     width: _builtins.float
     """Width, 0 to 1."""
+    high_cut_hertz: _builtins.float
+    """Low-pass into the reverb in hertz."""
+    mix: _builtins.float
+    """Share of the reverb in the sum with the dry sound, 0 to 1; 1 on an effect bus."""
     def __init__(
         self,
         *,
@@ -812,10 +880,12 @@ class Reverb(_message.Message):
         damping_hertz: _builtins.float = ...,
         low_cut_hertz: _builtins.float = ...,
         width: _builtins.float = ...,
+        high_cut_hertz: _builtins.float = ...,
+        mix: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["damping_hertz", b"damping_hertz", "decay_seconds", b"decay_seconds", "kind", b"kind", "low_cut_hertz", b"low_cut_hertz", "predelay_ms", b"predelay_ms", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damping_hertz", b"damping_hertz", "decay_seconds", b"decay_seconds", "high_cut_hertz", b"high_cut_hertz", "kind", b"kind", "low_cut_hertz", b"low_cut_hertz", "mix", b"mix", "predelay_ms", b"predelay_ms", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -831,9 +901,9 @@ class Chorus(_message.Message):
     DEPTH_MS_FIELD_NUMBER: _builtins.int
     MIX_FIELD_NUMBER: _builtins.int
     rate_hertz: _builtins.float
-    """Rate in hertz."""
+    """Rate in hertz, 0.01 to 10."""
     depth_ms: _builtins.float
-    """Depth in milliseconds."""
+    """Depth in milliseconds, 0 to 20."""
     mix: _builtins.float
     """Share of the copies, 0 to 1."""
     def __init__(
@@ -928,6 +998,7 @@ class Processor(_message.Message):
     PLUGIN_FIELD_NUMBER: _builtins.int
     STEREO_FIELD_FIELD_NUMBER: _builtins.int
     BAND_EXTENDER_FIELD_NUMBER: _builtins.int
+    DE_ESSER_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """Label in reports, for instance "presence"."""
     bypass: _builtins.bool
@@ -992,6 +1063,10 @@ class Processor(_message.Message):
     def band_extender(self) -> Global___BandExtender:
         """New top."""
 
+    @_builtins.property
+    def de_esser(self) -> Global___DeEsser:
+        """De-esser."""
+
     def __init__(
         self,
         *,
@@ -1012,12 +1087,13 @@ class Processor(_message.Message):
         plugin: Global___Plugin | None = ...,
         stereo_field: Global___StereoField | None = ...,
         band_extender: Global___BandExtender | None = ...,
+        de_esser: Global___DeEsser | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "chorus", b"chorus", "compressor", b"compressor", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "bypass", b"bypass", "chorus", b"chorus", "compressor", b"compressor", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "label", b"label", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "bypass", b"bypass", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "label", b"label", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["equalizer", "linear_phase_equalizer", "dynamic_equalizer", "compressor", "multiband_compressor", "expander", "transient_shaper", "saturator", "stereo_width", "delay", "reverb", "chorus", "plugin", "stereo_field", "band_extender"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["equalizer", "linear_phase_equalizer", "dynamic_equalizer", "compressor", "multiband_compressor", "expander", "transient_shaper", "saturator", "stereo_width", "delay", "reverb", "chorus", "plugin", "stereo_field", "band_extender", "de_esser"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -14,15 +14,20 @@ from outboard.audio.dynamics import CompressorSettings
 from outboard.audio.multiband import CompressorBand
 from outboard.audio.processors import (
     BandExtender,
+    Chorus,
     Compressor,
     CurvePoint,
+    DeEsser,
+    Delay,
     DynamicEqualizer,
     Equalizer,
+    Expander,
     FilterBand,
     LinearPhaseEqualizer,
     MultibandCompressor,
     Processor,
     ProcessorKind,
+    Reverb,
     Saturator,
     StereoField,
     StereoWidth,
@@ -46,6 +51,11 @@ KINDS: dict[str, ProcessorKind] = {
     "width": StereoWidth(0.7, 100.0),
     "field": StereoField((StereoFieldBand(300.0, 3_000.0, 0.7, 0.1),)),
     "air": BandExtender(15_000.0),
+    "de_esser": DeEsser(threshold_db=-12.0),
+    "gate": Expander(-26.0, 4.0, lookahead_ms=2.0),
+    "echo": Delay(30.0, mix=0.2),
+    "room": Reverb("room", 0.3, predelay_ms=5.0, mix=0.2),
+    "chorus": Chorus(mix=0.2),
 }  # fmt: skip
 ALL = tuple(Processor(label, kind) for label, kind in KINDS.items())
 
