@@ -174,6 +174,27 @@ class MixerClient(_StageClient):
         """The stereo mix, and the report."""
         layout = audio_pb2.AudioFormat(sample_rate_hertz=sample_rate_hertz, channels=2)
         config = mixer_service_pb2.MixConfig(format=layout, settings=settings, preset=preset, plan=plan)
+        collected = await self._send(stems, config, progress)
+        return collected.only(), collected.ended()
+
+    async def plan(
+        self,
+        stems: Mapping[str, Stem],
+        sample_rate_hertz: int = 48000,
+        settings: mixer_service_pb2.MixSettings | None = None,
+        *,
+        preset: mixer_service_pb2.Preset | None = None,
+        progress: Fraction | None = None,
+    ) -> mixer_service_pb2.MixPlan:
+        """All numbers of a mix, decided and not rendered; `mix` takes them, edited or not."""
+        layout = audio_pb2.AudioFormat(sample_rate_hertz=sample_rate_hertz, channels=2)
+        config = mixer_service_pb2.MixConfig(format=layout, settings=settings, preset=preset, plan_only=True)
+        report: mixer_service_pb2.MixReport = (await self._send(stems, config, progress)).ended()
+        return report.plan
+
+    async def _send(
+        self, stems: Mapping[str, Stem], config: mixer_service_pb2.MixConfig, progress: Fraction | None
+    ) -> _Collected:
         for name, stem in stems.items():
             config.stems.add(name=name, role=stem.role, format=_layout(stem.audio, stem.sample_rate_hertz))
         request = mixer_service_pb2.MixRequest
@@ -185,8 +206,7 @@ class MixerClient(_StageClient):
                 for chunk in chunk_messages(stem.audio, stem=name):
                     yield request(chunk=chunk)
 
-        collected = await _collect(stub.Mix, requests(), progress, 2)
-        return collected.only(), collected.ended()
+        return await _collect(stub.Mix, requests(), progress, 2)
 
 
 class MasterClient(_StageClient):
@@ -213,6 +233,26 @@ class MasterClient(_StageClient):
         config = master_service_pb2.MasterConfig(
             format=_layout(mix, sample_rate_hertz), settings=settings, plan=plan, tags=tags
         )
+        files, report = await self._send(mix, config, progress)
+        return {name: bytes(data) for name, data in files.items()}, report
+
+    async def plan(
+        self,
+        mix: Audio,
+        sample_rate_hertz: int,
+        settings: master_service_pb2.MasterSettings | None = None,
+        *,
+        preset: mixer_service_pb2.Preset | None = None,
+        progress: Fraction | None = None,
+    ) -> master_service_pb2.MasterPlan:
+        """All numbers of a master, decided and not rendered; `master` takes them, edited or not."""
+        layout = _layout(mix, sample_rate_hertz)
+        config = master_service_pb2.MasterConfig(format=layout, settings=settings, preset=preset, plan_only=True)
+        return (await self._send(mix, config, progress))[1].plan
+
+    async def _send(
+        self, mix: Audio, config: master_service_pb2.MasterConfig, progress: Fraction | None
+    ) -> tuple[dict[str, bytearray], master_service_pb2.MasteringReport]:
         request = master_service_pb2.MasterRequest
         stub = master_service_pb2_grpc.MasterServiceStub(self._channel)
 
@@ -231,7 +271,7 @@ class MasterClient(_StageClient):
                     report = answer
         if report is None:
             raise Internal("the master ended without a report")
-        return {name: bytes(data) for name, data in files.items()}, report
+        return files, report
 
 
 class _Collected:

@@ -38,7 +38,7 @@ class _MasterIntentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MasterIn
     MASTER_INTENT_REFERENCE: _MasterIntent.ValueType  # 3
     """Like the references."""
     MASTER_INTENT_CUSTOM: _MasterIntent.ValueType  # 4
-    """The given targets."""
+    """The loudness of target_lufs, which must be set (a platform profile sets it); -1 dBTP unless ceiling_dbtp says another."""
 
 class MasterIntent(_MasterIntent, metaclass=_MasterIntentEnumTypeWrapper):
     """What a master is for."""
@@ -52,7 +52,7 @@ MASTER_INTENT_LOUD: MasterIntent.ValueType  # 2
 MASTER_INTENT_REFERENCE: MasterIntent.ValueType  # 3
 """Like the references."""
 MASTER_INTENT_CUSTOM: MasterIntent.ValueType  # 4
-"""The given targets."""
+"""The loudness of target_lufs, which must be set (a platform profile sets it); -1 dBTP unless ceiling_dbtp says another."""
 Global___MasterIntent: _TypeAlias = MasterIntent  # noqa: Y015
 
 class _Container:
@@ -202,8 +202,11 @@ class MasterConfig(_message.Message):
     COVER_ART_FIELD_NUMBER: _builtins.int
     ANALYSIS_FIELD_NUMBER: _builtins.int
     ALBUM_FIELD_NUMBER: _builtins.int
+    PLAN_ONLY_FIELD_NUMBER: _builtins.int
     cover_art: _builtins.bytes
     """Cover art (JPEG or PNG, at most 2 MiB) put into every deliverable that can hold it."""
+    plan_only: _builtins.bool
+    """Decide and render nothing: the answer is a report that has the engine, the plan and the mix's measurements."""
     @_builtins.property
     def format(self) -> _audio_pb2.AudioFormat:
         """Layout of the mix's samples."""
@@ -248,10 +251,11 @@ class MasterConfig(_message.Message):
         cover_art: _builtins.bytes = ...,
         analysis: _analysis_pb2.Analysis | None = ...,
         album: _abc.Iterable[_analysis_pb2.Analysis] | None = ...,
+        plan_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "format", b"format", "plan", b"plan", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "analysis", b"analysis", "cover_art", b"cover_art", "format", b"format", "plan", b"plan", "preset", b"preset", "references", b"references", "settings", b"settings", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "analysis", b"analysis", "cover_art", b"cover_art", "format", b"format", "plan", b"plan", "plan_only", b"plan_only", "preset", b"preset", "references", b"references", "settings", b"settings", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1049,6 +1053,7 @@ class PlanMasterRequest(_message.Message):
     SETTINGS_FIELD_NUMBER: _builtins.int
     PRESET_FIELD_NUMBER: _builtins.int
     ALBUM_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def analysis(self) -> _analysis_pb2.Analysis:
         """Measurements of the mix."""
@@ -1065,6 +1070,10 @@ class PlanMasterRequest(_message.Message):
     def album(self) -> _containers.RepeatedCompositeFieldContainer[_analysis_pb2.Analysis]:
         """Measurements of all songs of the album that the mix belongs to, the mix's among them."""
 
+    @_builtins.property
+    def plan(self) -> Global___MasterPlan:
+        """A finished plan: checked, and returned as it is; nothing else is then needed."""
+
     def __init__(
         self,
         *,
@@ -1072,10 +1081,11 @@ class PlanMasterRequest(_message.Message):
         settings: Global___MasterSettings | None = ...,
         preset: _mixer_service_pb2.Preset | None = ...,
         album: _abc.Iterable[_analysis_pb2.Analysis] | None = ...,
+        plan: Global___MasterPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "plan", b"plan", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "analysis", b"analysis", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "analysis", b"analysis", "plan", b"plan", "preset", b"preset", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

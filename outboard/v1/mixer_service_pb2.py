@@ -27,7 +27,7 @@ from outboard.v1 import audio_pb2 as outboard_dot_v1_dot_audio__pb2
 from outboard.v1 import processor_pb2 as outboard_dot_v1_dot_processor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1foutboard/v1/mixer_service.proto\x12\x0boutboard.v1\x1a\x1aoutboard/v1/analysis.proto\x1a\x17outboard/v1/audio.proto\x1a\x1boutboard/v1/processor.proto\"v\n\x06Preset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x06values\x18\x02 \x03(\x0b\x32\x1f.outboard.v1.Preset.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"k\n\nMixRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x16.outboard.v1.MixConfigH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.outboard.v1.AudioChunkH\x00\x42\t\n\x07request\"\xf4\x01\n\tMixConfig\x12(\n\x06\x66ormat\x18\x01 \x01(\x0b\x32\x18.outboard.v1.AudioFormat\x12#\n\x05stems\x18\x02 \x03(\x0b\x32\x14.outboard.v1.MixStem\x12*\n\x08settings\x18\x03 \x01(\x0b\x32\x18.outboard.v1.MixSettings\x12#\n\x06preset\x18\x04 \x01(\x0b\x32\x13.outboard.v1.Preset\x12\"\n\x04plan\x18\x05 \x01(\x0b\x32\x14.outboard.v1.MixPlan\x12#\n\x04song\x18\x06 \x01(\x0b\x32\x15.outboard.v1.Analysis\"b\n\x07MixStem\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.outboard.v1.Role\x12(\n\x06\x66ormat\x18\x03 \x01(\x0b\x32\x18.outboard.v1.AudioFormat\"\xf9\x01\n\x0bMixSettings\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x1f\n\x12respect_user_gains\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x0e\n\x06\x62ypass\x18\x03 \x03(\t\x12\x12\n\nbypass_all\x18\x04 \x01(\x08\x12\x16\n\twidth_cap\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10peak_target_dbfs\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tintensity\x18\x07 \x01(\x01H\x03\x88\x01\x01\x42\x15\n\x13_respect_user_gainsB\x0c\n\n_width_capB\x13\n\x11_peak_target_dbfsB\x0c\n\n_intensity\"\xd0\x01\n\x07MixPlan\x12\"\n\x06strips\x18\x01 \x03(\x0b\x32\x12.outboard.v1.Strip\x12\x1f\n\x05\x62uses\x18\x02 \x03(\x0b\x32\x10.outboard.v1.Bus\x12,\n\x0cmaster_chain\x18\x03 \x03(\x0b\x32\x16.outboard.v1.Processor\x12\x0f\n\x07trim_db\x18\x04 \x01(\x01\x12\r\n\x05notes\x18\x05 \x03(\t\x12\x1d\n\x10peak_target_dbfs\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x13\n\x11_peak_target_dbfs\"\xa5\x02\n\x05Strip\x12\x0c\n\x04stem\x18\x01 \x01(\t\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.outboard.v1.Role\x12\x0f\n\x07gain_db\x18\x03 \x01(\x01\x12\x0b\n\x03pan\x18\x04 \x01(\x01\x12\x19\n\x11polarity_inverted\x18\x05 \x01(\x08\x12%\n\x05\x63hain\x18\x06 \x03(\x0b\x32\x16.outboard.v1.Processor\x12 \n\x05sends\x18\x07 \x03(\x0b\x32\x11.outboard.v1.Send\x12\x0b\n\x03\x62us\x18\x08 \x01(\t\x12,\n\x08\x65nvelope\x18\t \x03(\x0b\x32\x1a.outboard.v1.EnvelopePoint\x12\x1c\n\x0frole_confidence\x18\n \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_role_confidence\"/\n\rEnvelopePoint\x12\r\n\x05\x66rame\x18\x01 \x01(\x03\x12\x0f\n\x07gain_db\x18\x02 \x01(\x01\"%\n\x04Send\x12\x0b\n\x03\x62us\x18\x01 \x01(\t\x12\x10\n\x08level_db\x18\x02 \x01(\x01\"K\n\x03\x42us\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07gain_db\x18\x02 \x01(\x01\x12%\n\x05\x63hain\x18\x03 \x03(\x0b\x32\x16.outboard.v1.Processor\"\x98\x01\n\x0bMixResponse\x12(\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x17.outboard.v1.AudioChunkH\x00\x12)\n\x08progress\x18\x02 \x01(\x0b\x32\x15.outboard.v1.ProgressH\x00\x12(\n\x06report\x18\x03 \x01(\x0b\x32\x16.outboard.v1.MixReportH\x00\x42\n\n\x08response\"\xf5\x02\n\tMixReport\x12\'\n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x17.outboard.v1.EngineInfo\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.outboard.v1.MixPlan\x12(\n\x06strips\x18\x03 \x03(\x0b\x32\x18.outboard.v1.StripReport\x12\'\n\x05\x62uses\x18\x04 \x03(\x0b\x32\x18.outboard.v1.StripReport\x12\x0e\n\x06\x66rames\x18\x05 \x01(\x03\x12\x1d\n\x10sample_peak_dbfs\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12&\n\x08warnings\x18\x07 \x03(\x0b\x32\x14.outboard.v1.Warning\x12!\n\x03run\x18\x08 \x01(\x0b\x32\x14.outboard.v1.RunInfo\x12\x0f\n\x07trim_db\x18\t \x01(\x01\x12\x18\n\x0b\x63orrelation\x18\n \x01(\x01H\x01\x88\x01\x01\x42\x13\n\x11_sample_peak_dbfsB\x0e\n\x0c_correlation\"\xf9\x03\n\x0bStripReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.outboard.v1.Role\x12\x0f\n\x07gain_db\x18\x03 \x01(\x01\x12\x30\n\nprocessors\x18\x04 \x03(\x0b\x32\x1c.outboard.v1.ProcessorReport\x12%\n\x18mid_side_ratio_before_db\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12$\n\x17mid_side_ratio_after_db\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12#\n\x16integrated_before_lufs\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\"\n\x15integrated_after_lufs\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12!\n\x14masking_before_index\x18\t \x01(\x01H\x04\x88\x01\x01\x12 \n\x13masking_after_index\x18\n \x01(\x01H\x05\x88\x01\x01\x42\x1b\n\x19_mid_side_ratio_before_dbB\x1a\n\x18_mid_side_ratio_after_dbB\x19\n\x17_integrated_before_lufsB\x18\n\x16_integrated_after_lufsB\x17\n\x15_masking_before_indexB\x16\n\x14_masking_after_index\"\xca\x01\n\x0ePlanMixRequest\x12\x44\n\rstem_analyses\x18\x01 \x03(\x0b\x32-.outboard.v1.PlanMixRequest.StemAnalysesEntry\x12&\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x16.outboard.v1.MixConfig\x1aJ\n\x11StemAnalysesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.outboard.v1.Analysis:\x02\x38\x01\"5\n\x0fPlanMixResponse\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.outboard.v1.MixPlan\" \n\x1eMixerServiceListEnginesRequest\"K\n\x1fMixerServiceListEnginesResponse\x12(\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x17.outboard.v1.EngineInfo2\xfc\x01\n\x0cMixerService\x12<\n\x03Mix\x12\x17.outboard.v1.MixRequest\x1a\x18.outboard.v1.MixResponse(\x01\x30\x01\x12\x44\n\x07PlanMix\x12\x1b.outboard.v1.PlanMixRequest\x1a\x1c.outboard.v1.PlanMixResponse\x12h\n\x0bListEngines\x12+.outboard.v1.MixerServiceListEnginesRequest\x1a,.outboard.v1.MixerServiceListEnginesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1foutboard/v1/mixer_service.proto\x12\x0boutboard.v1\x1a\x1aoutboard/v1/analysis.proto\x1a\x17outboard/v1/audio.proto\x1a\x1boutboard/v1/processor.proto\"v\n\x06Preset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x06values\x18\x02 \x03(\x0b\x32\x1f.outboard.v1.Preset.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"k\n\nMixRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x16.outboard.v1.MixConfigH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.outboard.v1.AudioChunkH\x00\x42\t\n\x07request\"\x87\x02\n\tMixConfig\x12(\n\x06\x66ormat\x18\x01 \x01(\x0b\x32\x18.outboard.v1.AudioFormat\x12#\n\x05stems\x18\x02 \x03(\x0b\x32\x14.outboard.v1.MixStem\x12*\n\x08settings\x18\x03 \x01(\x0b\x32\x18.outboard.v1.MixSettings\x12#\n\x06preset\x18\x04 \x01(\x0b\x32\x13.outboard.v1.Preset\x12\"\n\x04plan\x18\x05 \x01(\x0b\x32\x14.outboard.v1.MixPlan\x12#\n\x04song\x18\x06 \x01(\x0b\x32\x15.outboard.v1.Analysis\x12\x11\n\tplan_only\x18\x07 \x01(\x08\"b\n\x07MixStem\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.outboard.v1.Role\x12(\n\x06\x66ormat\x18\x03 \x01(\x0b\x32\x18.outboard.v1.AudioFormat\"\xf9\x01\n\x0bMixSettings\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x1f\n\x12respect_user_gains\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x0e\n\x06\x62ypass\x18\x03 \x03(\t\x12\x12\n\nbypass_all\x18\x04 \x01(\x08\x12\x16\n\twidth_cap\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10peak_target_dbfs\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tintensity\x18\x07 \x01(\x01H\x03\x88\x01\x01\x42\x15\n\x13_respect_user_gainsB\x0c\n\n_width_capB\x13\n\x11_peak_target_dbfsB\x0c\n\n_intensity\"\xd0\x01\n\x07MixPlan\x12\"\n\x06strips\x18\x01 \x03(\x0b\x32\x12.outboard.v1.Strip\x12\x1f\n\x05\x62uses\x18\x02 \x03(\x0b\x32\x10.outboard.v1.Bus\x12,\n\x0cmaster_chain\x18\x03 \x03(\x0b\x32\x16.outboard.v1.Processor\x12\x0f\n\x07trim_db\x18\x04 \x01(\x01\x12\r\n\x05notes\x18\x05 \x03(\t\x12\x1d\n\x10peak_target_dbfs\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x13\n\x11_peak_target_dbfs\"\xa5\x02\n\x05Strip\x12\x0c\n\x04stem\x18\x01 \x01(\t\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.outboard.v1.Role\x12\x0f\n\x07gain_db\x18\x03 \x01(\x01\x12\x0b\n\x03pan\x18\x04 \x01(\x01\x12\x19\n\x11polarity_inverted\x18\x05 \x01(\x08\x12%\n\x05\x63hain\x18\x06 \x03(\x0b\x32\x16.outboard.v1.Processor\x12 \n\x05sends\x18\x07 \x03(\x0b\x32\x11.outboard.v1.Send\x12\x0b\n\x03\x62us\x18\x08 \x01(\t\x12,\n\x08\x65nvelope\x18\t \x03(\x0b\x32\x1a.outboard.v1.EnvelopePoint\x12\x1c\n\x0frole_confidence\x18\n \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_role_confidence\"/\n\rEnvelopePoint\x12\r\n\x05\x66rame\x18\x01 \x01(\x03\x12\x0f\n\x07gain_db\x18\x02 \x01(\x01\"%\n\x04Send\x12\x0b\n\x03\x62us\x18\x01 \x01(\t\x12\x10\n\x08level_db\x18\x02 \x01(\x01\"K\n\x03\x42us\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07gain_db\x18\x02 \x01(\x01\x12%\n\x05\x63hain\x18\x03 \x03(\x0b\x32\x16.outboard.v1.Processor\"\x98\x01\n\x0bMixResponse\x12(\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x17.outboard.v1.AudioChunkH\x00\x12)\n\x08progress\x18\x02 \x01(\x0b\x32\x15.outboard.v1.ProgressH\x00\x12(\n\x06report\x18\x03 \x01(\x0b\x32\x16.outboard.v1.MixReportH\x00\x42\n\n\x08response\"\xf5\x02\n\tMixReport\x12\'\n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x17.outboard.v1.EngineInfo\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x14.outboard.v1.MixPlan\x12(\n\x06strips\x18\x03 \x03(\x0b\x32\x18.outboard.v1.StripReport\x12\'\n\x05\x62uses\x18\x04 \x03(\x0b\x32\x18.outboard.v1.StripReport\x12\x0e\n\x06\x66rames\x18\x05 \x01(\x03\x12\x1d\n\x10sample_peak_dbfs\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12&\n\x08warnings\x18\x07 \x03(\x0b\x32\x14.outboard.v1.Warning\x12!\n\x03run\x18\x08 \x01(\x0b\x32\x14.outboard.v1.RunInfo\x12\x0f\n\x07trim_db\x18\t \x01(\x01\x12\x18\n\x0b\x63orrelation\x18\n \x01(\x01H\x01\x88\x01\x01\x42\x13\n\x11_sample_peak_dbfsB\x0e\n\x0c_correlation\"\xf9\x03\n\x0bStripReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.outboard.v1.Role\x12\x0f\n\x07gain_db\x18\x03 \x01(\x01\x12\x30\n\nprocessors\x18\x04 \x03(\x0b\x32\x1c.outboard.v1.ProcessorReport\x12%\n\x18mid_side_ratio_before_db\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12$\n\x17mid_side_ratio_after_db\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12#\n\x16integrated_before_lufs\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\"\n\x15integrated_after_lufs\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12!\n\x14masking_before_index\x18\t \x01(\x01H\x04\x88\x01\x01\x12 \n\x13masking_after_index\x18\n \x01(\x01H\x05\x88\x01\x01\x42\x1b\n\x19_mid_side_ratio_before_dbB\x1a\n\x18_mid_side_ratio_after_dbB\x19\n\x17_integrated_before_lufsB\x18\n\x16_integrated_after_lufsB\x17\n\x15_masking_before_indexB\x16\n\x14_masking_after_index\"\xca\x01\n\x0ePlanMixRequest\x12\x44\n\rstem_analyses\x18\x01 \x03(\x0b\x32-.outboard.v1.PlanMixRequest.StemAnalysesEntry\x12&\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x16.outboard.v1.MixConfig\x1aJ\n\x11StemAnalysesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.outboard.v1.Analysis:\x02\x38\x01\"5\n\x0fPlanMixResponse\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.outboard.v1.MixPlan\" \n\x1eMixerServiceListEnginesRequest\"K\n\x1fMixerServiceListEnginesResponse\x12(\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x17.outboard.v1.EngineInfo2\xfc\x01\n\x0cMixerService\x12<\n\x03Mix\x12\x17.outboard.v1.MixRequest\x1a\x18.outboard.v1.MixResponse(\x01\x30\x01\x12\x44\n\x07PlanMix\x12\x1b.outboard.v1.PlanMixRequest\x1a\x1c.outboard.v1.PlanMixResponse\x12h\n\x0bListEngines\x12+.outboard.v1.MixerServiceListEnginesRequest\x1a,.outboard.v1.MixerServiceListEnginesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,37 +45,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MIXREQUEST']._serialized_start=250
   _globals['_MIXREQUEST']._serialized_end=357
   _globals['_MIXCONFIG']._serialized_start=360
-  _globals['_MIXCONFIG']._serialized_end=604
-  _globals['_MIXSTEM']._serialized_start=606
-  _globals['_MIXSTEM']._serialized_end=704
-  _globals['_MIXSETTINGS']._serialized_start=707
-  _globals['_MIXSETTINGS']._serialized_end=956
-  _globals['_MIXPLAN']._serialized_start=959
-  _globals['_MIXPLAN']._serialized_end=1167
-  _globals['_STRIP']._serialized_start=1170
-  _globals['_STRIP']._serialized_end=1463
-  _globals['_ENVELOPEPOINT']._serialized_start=1465
-  _globals['_ENVELOPEPOINT']._serialized_end=1512
-  _globals['_SEND']._serialized_start=1514
-  _globals['_SEND']._serialized_end=1551
-  _globals['_BUS']._serialized_start=1553
-  _globals['_BUS']._serialized_end=1628
-  _globals['_MIXRESPONSE']._serialized_start=1631
-  _globals['_MIXRESPONSE']._serialized_end=1783
-  _globals['_MIXREPORT']._serialized_start=1786
-  _globals['_MIXREPORT']._serialized_end=2159
-  _globals['_STRIPREPORT']._serialized_start=2162
-  _globals['_STRIPREPORT']._serialized_end=2667
-  _globals['_PLANMIXREQUEST']._serialized_start=2670
-  _globals['_PLANMIXREQUEST']._serialized_end=2872
-  _globals['_PLANMIXREQUEST_STEMANALYSESENTRY']._serialized_start=2798
-  _globals['_PLANMIXREQUEST_STEMANALYSESENTRY']._serialized_end=2872
-  _globals['_PLANMIXRESPONSE']._serialized_start=2874
-  _globals['_PLANMIXRESPONSE']._serialized_end=2927
-  _globals['_MIXERSERVICELISTENGINESREQUEST']._serialized_start=2929
-  _globals['_MIXERSERVICELISTENGINESREQUEST']._serialized_end=2961
-  _globals['_MIXERSERVICELISTENGINESRESPONSE']._serialized_start=2963
-  _globals['_MIXERSERVICELISTENGINESRESPONSE']._serialized_end=3038
-  _globals['_MIXERSERVICE']._serialized_start=3041
-  _globals['_MIXERSERVICE']._serialized_end=3293
+  _globals['_MIXCONFIG']._serialized_end=623
+  _globals['_MIXSTEM']._serialized_start=625
+  _globals['_MIXSTEM']._serialized_end=723
+  _globals['_MIXSETTINGS']._serialized_start=726
+  _globals['_MIXSETTINGS']._serialized_end=975
+  _globals['_MIXPLAN']._serialized_start=978
+  _globals['_MIXPLAN']._serialized_end=1186
+  _globals['_STRIP']._serialized_start=1189
+  _globals['_STRIP']._serialized_end=1482
+  _globals['_ENVELOPEPOINT']._serialized_start=1484
+  _globals['_ENVELOPEPOINT']._serialized_end=1531
+  _globals['_SEND']._serialized_start=1533
+  _globals['_SEND']._serialized_end=1570
+  _globals['_BUS']._serialized_start=1572
+  _globals['_BUS']._serialized_end=1647
+  _globals['_MIXRESPONSE']._serialized_start=1650
+  _globals['_MIXRESPONSE']._serialized_end=1802
+  _globals['_MIXREPORT']._serialized_start=1805
+  _globals['_MIXREPORT']._serialized_end=2178
+  _globals['_STRIPREPORT']._serialized_start=2181
+  _globals['_STRIPREPORT']._serialized_end=2686
+  _globals['_PLANMIXREQUEST']._serialized_start=2689
+  _globals['_PLANMIXREQUEST']._serialized_end=2891
+  _globals['_PLANMIXREQUEST_STEMANALYSESENTRY']._serialized_start=2817
+  _globals['_PLANMIXREQUEST_STEMANALYSESENTRY']._serialized_end=2891
+  _globals['_PLANMIXRESPONSE']._serialized_start=2893
+  _globals['_PLANMIXRESPONSE']._serialized_end=2946
+  _globals['_MIXERSERVICELISTENGINESREQUEST']._serialized_start=2948
+  _globals['_MIXERSERVICELISTENGINESREQUEST']._serialized_end=2980
+  _globals['_MIXERSERVICELISTENGINESRESPONSE']._serialized_start=2982
+  _globals['_MIXERSERVICELISTENGINESRESPONSE']._serialized_end=3057
+  _globals['_MIXERSERVICE']._serialized_start=3060
+  _globals['_MIXERSERVICE']._serialized_end=3312
 # @@protoc_insertion_point(module_scope)

@@ -113,6 +113,9 @@ class MixConfig(_message.Message):
     PRESET_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
     SONG_FIELD_NUMBER: _builtins.int
+    PLAN_ONLY_FIELD_NUMBER: _builtins.int
+    plan_only: _builtins.bool
+    """Decide and render nothing: the answer is a report that has the engine, the plan and the frames."""
     @_builtins.property
     def format(self) -> _audio_pb2.AudioFormat:
         """Layout of every stem's samples, unless the stem says otherwise."""
@@ -146,10 +149,11 @@ class MixConfig(_message.Message):
         preset: Global___Preset | None = ...,
         plan: Global___MixPlan | None = ...,
         song: _analysis_pb2.Analysis | None = ...,
+        plan_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "plan", b"plan", "preset", b"preset", "settings", b"settings", "song", b"song"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "plan", b"plan", "preset", b"preset", "settings", b"settings", "song", b"song", "stems", b"stems"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "plan", b"plan", "plan_only", b"plan_only", "preset", b"preset", "settings", b"settings", "song", b"song", "stems", b"stems"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,7 +689,7 @@ class PlanMixRequest(_message.Message):
 
     @_builtins.property
     def config(self) -> Global___MixConfig:
-        """What to do; its format is not needed."""
+        """What to do; its format is not needed. A plan in it is checked, and returned as it is."""
 
     def __init__(
         self,

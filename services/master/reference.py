@@ -26,6 +26,7 @@ from services.master.settings import (
     ENGINE_MATCHERING,
     HIGHEST_TARGET_LUFS,
     LOWEST_TARGET_LUFS,
+    REFERENCE_ENGINES,
     HeardReference,
     MasterPlan,
     ReferenceMatch,
@@ -82,24 +83,65 @@ def follow(
             AUDIO_TOO_MANY_CHANNELS; AUDIO_NOT_FINITE.
     """
     with spool_factory(len(splits_for(sample_rate_hertz)) + 1) as levels:
-        if plan.match is not None and plan.match.bands:
-            measure_profile(array, sample_rate_hertz, levels, part(progress, 0.0, 0.5))
-            return _rendered(array, sample_rate_hertz, plan, levels.array, spool_factory, part(progress, 0.5, 1.0))
-        check_references(references, array, sample_rate_hertz)
-        share = 0.4 / len(references)
-        named = [
-            (reference.name, _heard(reference, part(progress, index * share, (index + 1) * share)))
-            for index, reference in enumerate(references)
-        ]
-        mix = measure_profile(array, sample_rate_hertz, levels, part(progress, 0.4, 0.7))
-        if mix.lufs is None or mix.seconds < SHORTEST_SECONDS:
-            return Followed(array, _unmatched(mix, plan, named))
-        distances = _distances(mix, named)
+        if _is_decided(plan):
+            measure_profile(array, sample_rate_hertz, levels, part(progress, 0.0, 0.7))
+        else:
+            found = _found(array, sample_rate_hertz, plan, references, levels, part(progress, 0.0, 0.7))
+            plan = found.plan
+            if not found.is_matched:
+                return Followed(array, plan)
         if plan.engine == ENGINE_MATCHERING:
-            matched = match_by_matchering(array, sample_rate_hertz, references, spool_factory)
-            return Followed(matched, _with_target(plan, average([profile for _, profile in named]).lufs))
-        plan = _fitted(mix, sample_rate_hertz, plan, named, distances)
+            return Followed(match_by_matchering(array, sample_rate_hertz, references, spool_factory), plan)
         return _rendered(array, sample_rate_hertz, plan, levels.array, spool_factory, part(progress, 0.7, 1.0))
+
+
+def decide(
+    array: Array,
+    sample_rate_hertz: int,
+    plan: MasterPlan,
+    references: Sequence[Reference],
+    spool_factory: SpoolFactory,
+    progress: Progress,
+) -> MasterPlan:
+    """The plan with all that its references decide, and nothing rendered; arguments and errors are those of `follow`.
+
+    A plan of an engine that follows no references, or whose match has its bands, is returned as it is.
+    """
+    if plan.engine not in REFERENCE_ENGINES or _is_decided(plan):
+        return plan
+    with spool_factory(len(splits_for(sample_rate_hertz)) + 1) as levels:
+        return _found(array, sample_rate_hertz, plan, references, levels, progress).plan
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What references decided: the plan, and whether the mix is matched at all."""
+
+    plan: MasterPlan
+    is_matched: bool
+
+
+def _is_decided(plan: MasterPlan) -> bool:
+    return plan.match is not None and bool(plan.match.bands)
+
+
+def _found(
+    array: Array, rate: int, plan: MasterPlan, references: Sequence[Reference], levels: Spool, progress: Progress
+) -> _Found:
+    """Hears references and mix, and decides; `levels` receives the mix's, for what renders."""
+    check_references(references, array, rate)
+    share = 0.6 / len(references)
+    named = [
+        (reference.name, _heard(reference, part(progress, index * share, (index + 1) * share)))
+        for index, reference in enumerate(references)
+    ]
+    mix = measure_profile(array, rate, levels, part(progress, 0.6, 1.0))
+    if mix.lufs is None or mix.seconds < SHORTEST_SECONDS:
+        return _Found(_unmatched(mix, plan, named), is_matched=False)
+    distances = _distances(mix, named)
+    if plan.engine == ENGINE_MATCHERING:
+        return _Found(_with_target(plan, average([profile for _, profile in named]).lufs), is_matched=True)
+    return _Found(_fitted(mix, rate, plan, named, distances), is_matched=True)
 
 
 def check_references(references: Sequence[Reference], mix: Array, sample_rate_hertz: int) -> None:

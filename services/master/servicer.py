@@ -28,13 +28,14 @@ from outboard.v1 import analysis_pb2, audio_pb2, master_service_pb2, master_serv
 from services.master.album import plan_in_album
 from services.master.master import master
 from services.master.plan import plan
-from services.master.reference import Reference
+from services.master.reference import Reference, decide
 from services.master.report import list_engines
 from services.master.settings import DeliverableSpec, MasterPlan, MasterSettings, check_plan, check_settings
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[master_service_pb2.MasterRequest, master_service_pb2.MasterResponse]
 
+PLAN = master_service_pb2.MasterPlan
 _MOST_REFERENCES = 8
 _LARGEST_COVER_BYTES = 2 * 1024 * 1024
 _SHOWN_CHARACTERS = 40
@@ -60,6 +61,8 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
         self, request: master_service_pb2.PlanMasterRequest, context: Context
     ) -> master_service_pb2.PlanMasterResponse:
         """Decide all numbers of a master."""
+        if request.HasField("plan"):
+            return master_service_pb2.PlanMasterResponse(plan=to_message(_given_plan(request.plan, "plan."), PLAN))
         if not request.HasField("analysis"):
             raise InvalidInput("an analysis of the mix is needed", field="analysis")
         analysis = from_message(request.analysis, Analysis, "analysis.")
@@ -67,7 +70,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
         profile = _profile(request.preset)
         album = _analyses(request.album, "album")
         decided = await asyncio.to_thread(_planned, analysis, album, settings, profile)
-        return master_service_pb2.PlanMasterResponse(plan=to_message(decided, master_service_pb2.MasterPlan))
+        return master_service_pb2.PlanMasterResponse(plan=to_message(decided, PLAN))
 
     async def ListEngines(  # noqa: N802 - the contract's name
         self, request: master_service_pb2.MasterServiceListEnginesRequest, context: Context
@@ -83,14 +86,12 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
         formats = self._formats(config)
         make_spool = partial(Spool, directory=self._directory)
         settings = _settings(config.settings, "config.settings.")
-        given = from_message(config.plan, MasterPlan, "config.plan.") if config.HasField("plan") else None
         profile = _profile(config.preset)
         # What cannot be rendered is refused before the mix is sent.
+        rate = formats[""].sample_rate_hertz
+        given = _given_plan(config.plan, "config.plan.", rate) if config.HasField("plan") else None
         if given is None:
             check_settings(settings)
-        else:
-            given = _with_default_files(given)
-            check_plan(given, formats[""].sample_rate_hertz)
         known = from_message(config.analysis, Analysis, "config.analysis.") if config.HasField("analysis") else None
         album = _analyses(config.album, "config.album")
         tags = _tags(config)
@@ -98,17 +99,23 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
             folder = stack.enter_context(scratch_folder(self._directory))
             spools = {name: stack.enter_context(make_spool(form.channels)) for name, form in formats.items()}
             spool_streams(requests, formats, spools, self._longest_seconds)
-            mix, rate = spools[""].array, formats[""].sample_rate_hertz
+            mix = spools[""].array
             references = [
                 Reference(name, spools[name].array, form.sample_rate_hertz) for name, form in formats.items() if name
             ]
             _check_analysis(known, mix.shape[1], rate)
             with call.turn():
                 before = known or analyze(mix, rate, progress=part(call.progress, 0.0, _ANALYSIS_SHARE))
+                planned = given or _planned(before, album, settings, profile)
+                if config.plan_only:
+                    progress = part(call.progress, _ANALYSIS_SHARE, 1.0)
+                    decided = decide(mix, rate, planned, references, make_spool, progress)
+                    yield master_service_pb2.MasterResponse(report=_plan_report(decided, before, clock))
+                    return
                 result = master(
                     mix,
                     rate,
-                    given or _planned(before, album, settings, profile),
+                    planned,
                     directory=folder,
                     references=references,
                     before=before,
@@ -161,9 +168,26 @@ def _profile(message: mixer_service_pb2.Preset) -> dict[str, float]:
     return with_values(message.name, message.values).values
 
 
-def _with_default_files(given: MasterPlan) -> MasterPlan:
+def _given_plan(message: master_service_pb2.MasterPlan, path: str, sample_rate_hertz: int = 48_000) -> MasterPlan:
+    """A plan from outside, checked; its files with the defaults of the contract."""
+    given = from_message(message, MasterPlan, path)
     files = tuple(_with_defaults(spec) for spec in given.deliverables)
-    return replace(given, deliverables=files or (DeliverableSpec(),))
+    given = replace(given, deliverables=files or (DeliverableSpec(),))
+    check_plan(given, sample_rate_hertz, path)
+    return given
+
+
+def _plan_report(decided: MasterPlan, before: Analysis, clock: RunClock) -> master_service_pb2.MasteringReport:
+    """What is told where nothing is rendered."""
+    engine = next(engine for engine in list_engines() if engine.name == decided.engine)
+    report = master_service_pb2.MasteringReport(
+        engine=to_message(engine, audio_pb2.EngineInfo),
+        plan=to_message(decided, PLAN),
+        before=to_message(before, analysis_pb2.Analysis),
+        decisions=decided.notes,
+    )
+    report.run.CopyFrom(clock.run_info(before.frames, before.sample_rate_hertz))
+    return report
 
 
 def _with_defaults(spec: DeliverableSpec) -> DeliverableSpec:

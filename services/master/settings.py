@@ -245,12 +245,18 @@ def check_settings(settings: MasterSettings) -> None:
 
 def _conflicts(settings: MasterSettings) -> list[Violation]:
     """What would be accepted and then ignored."""
-    engine, follows = settings.engine, settings.intent == "reference"
-    if engine in REFERENCE_ENGINES and not follows:
-        return [Violation("engine", f"engine {engine} serves the reference intent only")]
-    if follows and engine and engine not in REFERENCE_ENGINES:
-        return [Violation("engine", f"engine {engine} follows no reference: {' and '.join(REFERENCE_ENGINES)} do")]
+    engine = settings.engine
+    if wrong := _engine_violations(engine, settings.intent):
+        return wrong
     ignored = []
+    if engine == ENGINE_PASSTHROUGH:
+        given = {
+            "intensity": settings.intensity != 100.0,
+            "target_lufs": settings.target_lufs is not None and not settings.profile,
+            "ceiling_dbtp": settings.ceiling_dbtp is not None and not settings.profile,
+        }
+        text = "engine passthrough delivers the mix as it is: {} would do nothing"
+        ignored = [Violation(name, text.format(name)) for name, is_given in given.items() if is_given]
     if engine == ENGINE_MATCHERING and settings.intensity != 100.0:
         ignored.append(Violation("intensity", "engine matchering knows no intensity: match does"))
     if engine == ENGINE_MATCHERING and settings.nearest_reference:
@@ -258,15 +264,25 @@ def _conflicts(settings: MasterSettings) -> list[Violation]:
     return ignored
 
 
-def check_plan(plan: MasterPlan, sample_rate_hertz: int = 48000) -> None:
+def _engine_violations(engine: str, intent: str) -> list[Violation]:
+    """An engine that does not serve the intent."""
+    if engine in REFERENCE_ENGINES and intent != "reference":
+        return [Violation("engine", f"engine {engine} serves the reference intent only")]
+    if intent == "reference" and engine and engine not in REFERENCE_ENGINES:
+        return [Violation("engine", f"engine {engine} follows no reference: {' and '.join(REFERENCE_ENGINES)} do")]
+    return []
+
+
+def check_plan(plan: MasterPlan, sample_rate_hertz: int = 48000, path: str = "") -> None:
     """Refuses an edited plan that cannot be rendered.
 
     Args:
         plan: any.
         sample_rate_hertz: of the mix.
+        path: of the plan in the request, with a dot at its end.
 
     Raises:
-        InvalidInput: with one violation per field.
+        InvalidInput: with one violation per field; OPTIONS_CONFLICT where fields contradict each other.
     """
     wrong = _intent_violations(plan.intent, plan.engine, ENGINES[1:])
     wrong += _level_violations(plan.target_lufs, plan.ceiling_dbtp)
@@ -279,13 +295,26 @@ def check_plan(plan: MasterPlan, sample_rate_hertz: int = 48000) -> None:
         wrong.append(Violation("deliverables", "at least one file must be asked for"))
     if plan.match is not None:
         wrong += _match_violations(plan.match, plan.guard_rails)
-    _refuse(wrong + _delivery_violations(plan.deliverables, plan.seed))
+    _refuse(wrong + _delivery_violations(plan.deliverables, plan.seed), path)
+    if conflicts := _contradictions(plan):
+        _refuse(conflicts, path, "OPTIONS_CONFLICT")
 
 
-def _refuse(wrong: list[Violation]) -> None:
+def _contradictions(plan: MasterPlan) -> list[Violation]:
+    """What the plan's engine would not render, or could not follow."""
+    wrong = _engine_violations(plan.engine, plan.intent)
+    if plan.match is not None and plan.engine != ENGINE_MATCH:
+        wrong.append(Violation("match", f"engine {plan.engine} renders no match: {ENGINE_MATCH} does"))
+    if plan.engine == ENGINE_PASSTHROUGH and (plan.chain or plan.target_lufs is not None):
+        wrong.append(Violation("engine", "engine passthrough delivers the mix as it is: no chain, no target_lufs"))
+    return wrong
+
+
+def _refuse(wrong: list[Violation], path: str = "", reason: str = "") -> None:
     if wrong:
-        reason = "ENGINE_UNKNOWN" if wrong[0].field == "engine" else "INVALID_ARGUMENT"
-        raise InvalidInput(f"{wrong[0].field}: {wrong[0].description}", reason=reason, violations=wrong)
+        reason = reason or ("ENGINE_UNKNOWN" if wrong[0].field == "engine" else "INVALID_ARGUMENT")
+        placed = [Violation(f"{path}{violation.field}", violation.description) for violation in wrong]
+        raise InvalidInput(f"{wrong[0].field}: {wrong[0].description}", reason=reason, violations=placed)
 
 
 def _intent_violations(intent: str, engine: str, engines: tuple[str, ...]) -> list[Violation]:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 
 from outboard.audio.processor_ranges import GAIN_DB, chain_violations, number_violation
 from outboard.errors import InvalidInput, Violation
+from outboard.presets import nearest
 from services.mixer.console import MAX_STEMS, Bus, MixPlan, Strip
 
 MIX_NAME = "mix"
@@ -55,8 +56,17 @@ def _stem_violations(plan: MixPlan, stems: Collection[str], path: str) -> Iterat
     named = sorted(strip.stem for strip in plan.strips)
     if not 1 <= len(named) <= MAX_STEMS:
         yield Violation(f"{path}strips", f"a plan has 1 to {MAX_STEMS} strips, not {len(named)}")
-    elif named != sorted(stems):
-        yield Violation(f"{path}strips", f"the plan is for the stems {named}, given were {sorted(stems)}")
+        return
+    for index, strip in enumerate(plan.strips):
+        if strip.stem not in stems:
+            text = f"there is no stem {strip.stem!r}{nearest(strip.stem, stems)}: there are {', '.join(sorted(stems))}"
+            yield Violation(f"{path}strips[{index}].stem", text)
+    repeated = _repeated(iter(named))
+    for name in repeated:
+        yield Violation(f"{path}strips", f"the stem {name!r} has more than one strip")
+    missing = sorted(set(stems) - set(named))
+    if missing and not repeated and set(named) <= set(stems):  # else it goes by one of the names told above
+        yield Violation(f"{path}strips", f"the plan has no strip for {', '.join(map(repr, missing))}")
 
 
 def _strip_violations(strip: Strip, path: str, buses: Collection[str]) -> Iterator[Violation]:

@@ -9,7 +9,6 @@ recordings show. *Supplied* stems (no song) are staged to a working level and ba
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +27,7 @@ from outboard.audio.processors import (
 )
 from outboard.audio.stereo import MAX_SIDE_GAIN, StereoFieldBand
 from outboard.errors import InvalidInput, Violation
-from outboard.presets import Preset
+from outboard.presets import Preset, nearest
 from services.mixer.check import PEAK_TARGET_DBFS_RANGE
 from services.mixer.console import ENGINES, MAX_STEMS, PASSTHROUGH, MixPlan, MixSettings, Strip
 from services.mixer.interplay import LABELS as INTERPLAY_LABELS
@@ -110,10 +109,12 @@ def check_settings(settings: MixSettings) -> None:
     names = tuple(engine.name for engine in ENGINES)
     if settings.engine not in ("", *names):
         reason = "ENGINE_UNKNOWN"
-        hint = _nearest(settings.engine, names)
-        wrong.append(Violation("settings.engine", f"unknown engine {settings.engine!r}{hint}"))
+        text = f"unknown engine {settings.engine!r}{nearest(settings.engine, names)}: there are {', '.join(names)}"
+        wrong.append(Violation("settings.engine", text))
     wrong.extend(
-        Violation("settings.bypass", f"unknown processor {label!r}{_nearest(label, LABELS)}")
+        Violation(
+            "settings.bypass", f"unknown processor {label!r}{nearest(label, LABELS)}: there are {', '.join(LABELS)}"
+        )
         for label in settings.bypass
         if label not in LABELS
     )
@@ -127,11 +128,15 @@ def check_settings(settings: MixSettings) -> None:
             wrong.append(Violation(f"settings.{name}", f"{name} is {value:g}, must be {low:g} to {high:g}"))
     if wrong:
         raise InvalidInput(wrong[0].description, reason=reason, violations=wrong)
-
-
-def _nearest(word: str, words: tuple[str, ...]) -> str:
-    found = difflib.get_close_matches(word, words, n=1, cutoff=0.4)
-    return f"; did you mean {found[0]!r}?" if found else f"; known are {', '.join(words)}"
+    if not decides(settings):
+        what = "engine passthrough" if settings.engine == PASSTHROUGH else "bypass_all"
+        ignored = [
+            Violation(f"settings.{name}", f"{what} sums the stems as they are: {name} would do nothing")
+            for name in ("bypass", "width_cap", "peak_target_dbfs", "intensity")
+            if getattr(settings, name) not in (None, ())
+        ]
+        if ignored:
+            raise InvalidInput(ignored[0].description, reason="OPTIONS_CONFLICT", violations=ignored)
 
 
 def _role(name: str, roles: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,16 @@ from outboard.rpc.streaming import Audio, StreamFormat, checked_format
 from outboard.settings import Settings
 from outboard.v1 import audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
 from services.mixer.check import check_plan
-from services.mixer.console import ENGINES, MAX_STEMS, MixPlan, MixSettings, engine_info
+from services.mixer.console import (
+    CONSOLE,
+    ENGINES,
+    MAX_STEMS,
+    PASSTHROUGH,
+    MixPlan,
+    MixReport,
+    MixSettings,
+    engine_info,
+)
 from services.mixer.detect import detect_roles
 from services.mixer.intake import Intake
 from services.mixer.listening import Sound, listen
@@ -34,6 +43,8 @@ Call = StageCall[mixer_service_pb2.MixRequest, mixer_service_pb2.MixResponse]
 # Share of the work that is measuring the stems.
 _ANALYSIS_SHARE = 0.4
 _MIX_CHANNELS = 2
+# Of a plan that is checked without audio.
+DEFAULT_RATE_HERTZ = 48_000
 
 
 class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
@@ -58,7 +69,12 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
             name: from_message(message, Analysis, f"stem_analyses[{name}].")
             for name, message in sorted(request.stem_analyses.items())
         }
-        decided = await asyncio.to_thread(_planner(request.config), analyses, {}, {})
+        config = request.config
+        planner = _planner(config)
+        if config.HasField("plan"):
+            decided = _given_plan(config, [stem.name for stem in config.stems], config.format.sample_rate_hertz)
+        else:
+            decided = await asyncio.to_thread(planner, analyses, {}, {})
         return mixer_service_pb2.PlanMixResponse(plan=to_message(decided, mixer_service_pb2.MixPlan))
 
     async def ListEngines(  # noqa: N802 - the contract's name
@@ -77,9 +93,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         settings = from_message(config.settings, MixSettings, "config.settings.")
         # What cannot be rendered is refused before the stems are sent.
         planner = _planner(config)
-        given = from_message(config.plan, MixPlan, "config.plan.") if config.HasField("plan") else None
-        if given is not None:
-            check_plan(given, formats, form.sample_rate_hertz, "config.plan.")
+        given = _given_plan(config, formats, form.sample_rate_hertz) if config.HasField("plan") else None
         layouts = {name: (stem.sample_rate_hertz, stem.channels) for name, stem in formats.items()}
         with Intake(layouts, form.sample_rate_hertz, self._directory) as intake:
             receive_streams(requests, formats, intake.append, self._longest_seconds)
@@ -91,9 +105,12 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                     {name: listen(stem, form.sample_rate_hertz) for name, stem in _told(measured, call)},
                     {name: erb_levels(stem, form.sample_rate_hertz) for name, stem in _told(measured, call)},
                 )
-                progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
-                blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
-                report = yield from rendered(blocks, _MIX_CHANNELS, _chunk)
+                if config.plan_only:
+                    report = MixReport(engine_info(CONSOLE), decided, (), (), _frames(stems))
+                else:
+                    progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
+                    blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
+                    report = yield from rendered(blocks, _MIX_CHANNELS, _chunk)
         message = to_message(replace(report, engine=engine_info(settings.engine)), mixer_service_pb2.MixReport)
         message.run.CopyFrom(clock.run_info(report.frames, form.sample_rate_hertz))
         yield mixer_service_pb2.MixResponse(report=message)
@@ -149,6 +166,25 @@ def _planner(
         return plan(analyses, found, song, preset, settings, sure, levels)
 
     return planned
+
+
+def _given_plan(config: mixer_service_pb2.MixConfig, stems: Collection[str], sample_rate_hertz: int) -> MixPlan:
+    """The plan in a config, checked; settings that would decide something else contradict it.
+
+    Raises:
+        InvalidInput: OPTIONS_CONFLICT, or what `check_plan` refuses.
+    """
+    if config.settings.engine == PASSTHROUGH or config.settings.bypass_all:
+        field = "config.settings.engine" if config.settings.engine == PASSTHROUGH else "config.settings.bypass_all"
+        message = "a plan is rendered by the console: the plain sum of the stems has none"
+        raise InvalidInput(message, reason="OPTIONS_CONFLICT", field=field)
+    given = from_message(config.plan, MixPlan, "config.plan.")
+    check_plan(given, stems, sample_rate_hertz or DEFAULT_RATE_HERTZ, "config.plan.")
+    return given
+
+
+def _frames(stems: Mapping[str, Audio]) -> int:
+    return int(next(iter(stems.values())).shape[1])
 
 
 def _chunk(chunk: audio_pb2.AudioChunk) -> mixer_service_pb2.MixResponse:

@@ -70,7 +70,7 @@ _BAD_PLANS: dict[str, tuple[Callable[[mixer_service_pb2.MixPlan], object], str]]
         "config.plan.strips[0].chain[0].compressor.sidechain",
     ),
     "two buses of one name": (_two_buses, "config.plan.buses"),
-    "another's stems": (lambda plan: setattr(plan.strips[0], "stem", "kazoo"), "config.plan.strips"),
+    "another's stems": (lambda plan: setattr(plan.strips[0], "stem", "kazoo"), "config.plan.strips[0].stem"),
 }
 
 
@@ -107,7 +107,10 @@ async def test_a_master_plan_is_refused_before_the_mix_is_sent(master: Stage) ->
     await call.write(request)
     with pytest.raises(InvalidInput) as caught, outboard_errors():
         await call.read()
-    assert {violation.field for violation in caught.value.violations} == {"ceiling_dbtp", "drive_db"}
+    assert {violation.field for violation in caught.value.violations} == {
+        "config.plan.ceiling_dbtp",
+        "config.plan.drive_db",
+    }
     await master.assert_idle()
 
 
