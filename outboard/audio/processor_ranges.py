@@ -57,6 +57,7 @@ _RANGES: dict[str, Ranges] = {
     "SaturatorSettings": {"drive_db": (-24.0, 48.0), "mix": _SHARE, "low_hertz": _HERTZ, "high_hertz": _HERTZ},
     "TransientSettings": {
         "attack_db": (-12.0, 12.0), "sustain_db": (-12.0, 12.0), "attack_ms": _TIME_MS, "sustain_ms": _TIME_MS,
+        "low_hertz": (1.0, 20_000.0),
     },
     "WidthSettings": {"side_gain": (0.0, 1.4), "mono_below_hertz": (0.0, 1_000.0), "balance": (-1.0, 1.0)},
     "StereoFieldBand": {"low_hertz": _HERTZ, "high_hertz": _HERTZ, "side_gain": (0.0, 1.4), "recentre": (-1.0, 1.0)},

@@ -554,6 +554,7 @@ class TransientShaper(_message.Message):
     SUSTAIN_DB_FIELD_NUMBER: _builtins.int
     ATTACK_MS_FIELD_NUMBER: _builtins.int
     SUSTAIN_MS_FIELD_NUMBER: _builtins.int
+    LOW_HERTZ_FIELD_NUMBER: _builtins.int
     attack_db: _builtins.float
     """Gain of attacks in dB."""
     sustain_db: _builtins.float
@@ -562,6 +563,8 @@ class TransientShaper(_message.Message):
     """Length of an attack in milliseconds."""
     sustain_ms: _builtins.float
     """How slowly the reference of the sustain falls, in milliseconds. Unset: 200."""
+    low_hertz: _builtins.float
+    """Only what lies above this is followed and moved, in hertz. Unset: everything."""
     def __init__(
         self,
         *,
@@ -569,13 +572,19 @@ class TransientShaper(_message.Message):
         sustain_db: _builtins.float = ...,
         attack_ms: _builtins.float = ...,
         sustain_ms: _builtins.float | None = ...,
+        low_hertz: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sustain_ms", b"_sustain_ms", "sustain_ms", b"sustain_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_low_hertz", b"_low_hertz", "_sustain_ms", b"_sustain_ms", "low_hertz", b"low_hertz", "sustain_ms", b"sustain_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sustain_ms", b"_sustain_ms", "attack_db", b"attack_db", "attack_ms", b"attack_ms", "sustain_db", b"sustain_db", "sustain_ms", b"sustain_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_low_hertz", b"_low_hertz", "_sustain_ms", b"_sustain_ms", "attack_db", b"attack_db", "attack_ms", b"attack_ms", "low_hertz", b"low_hertz", "sustain_db", b"sustain_db", "sustain_ms", b"sustain_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__low_hertz: _TypeAlias = _typing.Literal["low_hertz"]  # noqa: Y015
+    _WhichOneofArgType__low_hertz: _TypeAlias = _typing.Literal["_low_hertz", b"_low_hertz"]  # noqa: Y015
     _WhichOneofReturnType__sustain_ms: _TypeAlias = _typing.Literal["sustain_ms"]  # noqa: Y015
     _WhichOneofArgType__sustain_ms: _TypeAlias = _typing.Literal["_sustain_ms", b"_sustain_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_hertz) -> _WhichOneofReturnType__low_hertz | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sustain_ms) -> _WhichOneofReturnType__sustain_ms | None: ...
 
 Global___TransientShaper: _TypeAlias = TransientShaper  # noqa: Y015

@@ -19,10 +19,8 @@ from outboard.audio.processors import (
     StereoWidth,
     TransientShaper,
 )
+from services.master.limits import LOUD_LUFS, peaks_over_db
 from services.master.profile import MasterProfile
-
-LOUD_LUFS = -11.5
-"""From this target on a master counts as loud."""
 
 # Upper edge (0: the last), attack and release: low bands need the longer times.
 _BANDS = ((120.0, 60.0, 220.0), (800.0, 40.0, 160.0), (5000.0, 25.0, 120.0), (0.0, 15.0, 100.0))
@@ -31,6 +29,7 @@ _KNEE_DB = 8.0
 _PARALLEL_RATIO, _PARALLEL_DEPTH_DB, _PARALLEL_MAKEUP_DB = 4.0, 12.0, 6.0
 _BASS_HERTZ = 150.0  # saturation leaves what is below alone
 _SATURATED_PEAK_DB = -3.0  # where the peaks come to lie on the saturator's curve
+_ONSET_HERTZ, _ONSET_MS = 800.0, 40.0  # above it strokes stand out of any mix; how long one lasts
 _FULL_PUNCH_DB = 6.0  # peaks that would stand so far over the ceiling get the whole punch
 _AUDIBLE_DB = 0.1
 _MONO_ENOUGH = 0.98
@@ -74,7 +73,7 @@ def dynamics(
         notes.append("A compressed copy is mixed in underneath.")
         processors.append(Processor("parallel", _parallel(rms, profile.parallel_mix * intensity)))
     if target_lufs is not None and target_lufs >= LOUD_LUFS:
-        over_db = (analysis.true_peak_dbtp or 0.0) + target_lufs - analysis.integrated_lufs - ceiling_dbtp
+        over_db = peaks_over_db(analysis, target_lufs, ceiling_dbtp)
         processors += _loud(analysis, profile, intensity, over_db, spent, notes)
     return processors
 
@@ -158,7 +157,9 @@ def _loud(
     attack, sustain = share * profile.punch_attack_db, share * profile.punch_sustain_db
     if max(attack, -sustain) >= _AUDIBLE_DB:
         notes.append(
-            f"Onsets are lifted by up to {attack:.1f} dB and what rings lowered by {-sustain:.1f} dB, for punch."
+            f"Above {_ONSET_HERTZ:.0f} Hz onsets are lifted by up to {attack:.1f} dB and what rings lowered by up to "
+            f"{-sustain:.1f} dB: strokes stand out of what the limiter makes dense."
         )
-        processors.append(Processor("punch", TransientShaper(attack, sustain)))
+        shaper = TransientShaper(attack, sustain, attack_ms=_ONSET_MS, low_hertz=_ONSET_HERTZ)
+        processors.append(Processor("punch", shaper))
     return processors

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from outboard.audio.analysis import Analysis
 from outboard.audio.processors import Processor
 from services.master.density import dynamics, field
+from services.master.limits import guard_rails, limiter, rails_note
 from services.master.profile import MasterProfile
 from services.master.settings import (
     ENGINE_CHAIN,
     ENGINE_MATCH,
     ENGINE_PASSTHROUGH,
     DeliverableSpec,
-    GuardRails,
-    Limiter,
     MasterPlan,
     MasterSettings,
     ReferenceMatch,
@@ -30,11 +29,6 @@ from services.master.tone import tone
 INTENT_TARGET_LUFS = {"streaming": -14.0, "loud": -10.0, "reference": None}
 """Of the custom intent the caller says it."""
 INTENT_CEILING_DBTP = -1.0
-STREAMING_CREST_DB, LOUD_CREST_DB = 8.0, 6.0
-"""Lowest crest factors of a master: below them music is a wall."""
-CREST_TO_SPEND_DB = 2.0
-REFERENCE_EQUALIZER_LIMIT_DB = 9.0
-"""Guard-rail of the equaliser where a mix is matched to references."""
 
 
 def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, float] | None = None) -> MasterPlan:
@@ -53,8 +47,10 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
     engine = settings.engine or (ENGINE_MATCH if settings.intent == "reference" else ENGINE_CHAIN)
     ceiling = settings.ceiling_dbtp if settings.ceiling_dbtp is not None else INTENT_CEILING_DBTP
     target, target_note = _target(analysis, settings, engine)
-    rails = _guard_rails(analysis, settings.intent, engine)
+    rails = guard_rails(analysis, target, matched=engine == ENGINE_MATCH)
     notes = [target_note]
+    if target is not None:
+        notes.append(rails_note(target, rails))
     chain: list[Processor] = []
     if engine == ENGINE_CHAIN:
         intensity = settings.intensity / 100.0
@@ -70,7 +66,7 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
         ceiling_dbtp=ceiling,
         chain=tuple(chain),
         drive_db=drive,
-        limiter=Limiter(),
+        limiter=limiter(analysis, target, ceiling),
         guard_rails=rails,
         deliverables=settings.deliverables or (DeliverableSpec(name="master"),),
         seed=settings.seed,
@@ -94,12 +90,3 @@ def _target(analysis: Analysis, settings: MasterSettings, engine: str) -> tuple[
         target,
         f"Loudness is brought from {analysis.integrated_lufs:.1f} to {target:.1f} LUFS for {settings.intent}.",
     )
-
-
-def _guard_rails(analysis: Analysis, intent: str, engine: str) -> GuardRails:
-    """A song that comes with a crest factor near the rail or below may still lose a little."""
-    crest = STREAMING_CREST_DB if intent == "streaming" else LOUD_CREST_DB
-    if analysis.crest_factor_db is not None:
-        crest = min(crest, analysis.crest_factor_db - CREST_TO_SPEND_DB)
-    limit = REFERENCE_EQUALIZER_LIMIT_DB if engine == ENGINE_MATCH else GuardRails().equalizer_db
-    return GuardRails(equalizer_db=limit, crest_factor_db=max(crest, 0.0))

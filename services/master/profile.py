@@ -55,7 +55,7 @@ class MasterProfile:
     lively_crest_db: float = 15.0
     lively_range_lu: float = 9.0
     parallel_mix: float = 0.0
-    punch_attack_db: float = 1.3
+    punch_attack_db: float = 7.0
     punch_sustain_db: float = -1.0
     saturation_mix: float = 0.0
     mono_below_hertz: float = 120.0

@@ -19,6 +19,7 @@ from outboard.audio.reporting import part
 from outboard.audio.song_profile import SongProfile, embedding_distance, measure_profile, splits_for
 from outboard.audio.spool import Spool, blocks
 from outboard.errors import InvalidInput
+from services.master.limits import for_known_target, rails_note
 from services.master.reference_fit import average, fit
 from services.master.reference_matchering import match_by_matchering
 from services.master.reference_render import render_match
@@ -262,7 +263,9 @@ def _with_target(plan: MasterPlan, lufs: float | None) -> MasterPlan:
         return plan
     target = min(max(lufs, LOWEST_TARGET_LUFS), HIGHEST_TARGET_LUFS)
     note = f"Loudness is brought to {target:.1f} LUFS, after the reference."
-    return replace(plan, target_lufs=target, notes=(*plan.notes, note))
+    rails = for_known_target(plan.guard_rails, target)
+    notes = (*plan.notes, note, rails_note(target, rails))
+    return replace(plan, target_lufs=target, guard_rails=rails, notes=notes)
 
 
 def _same(one: Array, other: Array) -> bool:

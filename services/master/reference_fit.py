@@ -110,8 +110,8 @@ def _side_gains(
 ) -> Levels:
     if not (mix.is_stereo and goal.is_stereo):
         return mid.copy()
-    side: Levels = mid + np.clip(intensity * (goal.width_db - mix.width_db), -limit_db, most_over_mid_db)
-    return side
+    moved = np.clip(intensity * (goal.width_db - mix.width_db), -limit_db, most_over_mid_db)
+    return np.clip(mid + moved, -limit_db, limit_db)
 
 
 def _narrowing_db(mix: SongProfile, mid: Levels, side: Levels, lowest_correlation: float) -> float:

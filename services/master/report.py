@@ -21,7 +21,7 @@ from services.master.settings import (
     QualityCheck,
 )
 
-ENGINE_VERSIONS = {"chain": 4, "match": 5, "matchering": 4, "passthrough": 1}
+ENGINE_VERSIONS = {"chain": 5, "match": 6, "matchering": 5, "passthrough": 1}
 """Raised whenever an engine's sound changes."""
 
 _DESCRIPTIONS = {

@@ -341,11 +341,13 @@ def _match_violations(match: ReferenceMatch, rails: GuardRails) -> list[Violatio
     hertz = [band.frequency_hertz for band in match.bands]
     if hertz and (hertz[0] <= 0.0 or any(high <= low for low, high in itertools.pairwise(hertz))):
         wrong.append(Violation("match.bands", "bands need rising frequencies above 0 Hz"))
-    most_side = rails.equalizer_db + 20.0 * math.log10(max(rails.side_gain, 1.0))
+    over_mid = 20.0 * math.log10(max(rails.side_gain, 1e-6))
     for index, band in enumerate(match.bands):
-        if band.mid_gain_db > rails.equalizer_db + 1e-6 or band.side_gain_db > most_side + 1e-6:
-            message = f"the guard-rails allow lifts of {rails.equalizer_db} dB, of the side {most_side:.1f} dB"
-            wrong.append(Violation(f"match.bands[{index}]", message))
+        if max(band.mid_gain_db, band.side_gain_db) > rails.equalizer_db + 1e-6:
+            wrong.append(Violation(f"match.bands[{index}]", f"the guard-rail allows lifts of {rails.equalizer_db} dB"))
+        if band.side_gain_db - band.mid_gain_db > over_mid + 1e-6:
+            message = f"the guard-rail allows sides {over_mid:.1f} dB over the middle"
+            wrong.append(Violation(f"match.bands[{index}].side_gain_db", message))
     for index, dynamics in enumerate(match.dynamics):
         levels = [point.level_db for point in dynamics.points]
         if any(high <= low for low, high in itertools.pairwise(levels)):

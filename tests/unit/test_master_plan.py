@@ -154,18 +154,49 @@ def test_only_lively_songs_are_compressed() -> None:
 
 
 def test_loud_masters_get_punch() -> None:
-    """From -11.5 LUFS on onsets are lifted, in scale with intensity and with what the limiter will have to take."""
+    """From -13 LUFS on onsets are lifted, in scale with intensity and with what the limiter will have to take."""
     punch = kinds(plan(ANALYSIS, MasterSettings(intent="loud")))["punch"]
     assert isinstance(punch, TransientShaper)
-    assert (punch.attack_db, punch.sustain_db) == (1.3, -1.0)
+    assert (punch.attack_db, punch.sustain_db, punch.low_hertz) == (7.0, -1.0, 800.0)
     half = kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=50.0)))["punch"]
     assert isinstance(half, TransientShaper)
-    assert (half.attack_db, half.sustain_db) == (0.65, -0.5)
+    assert (half.attack_db, half.sustain_db) == (3.5, -0.5)
     low = kinds(plan(replace(ANALYSIS, true_peak_dbtp=-6.0), MasterSettings(intent="loud")))["punch"]
     assert isinstance(low, TransientShaper)
-    assert low.attack_db == pytest.approx(0.65)
+    assert low.attack_db == pytest.approx(3.5)
     assert set(kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=0.0)))) == {"tone"}
     assert "punch" not in kinds(plan(ANALYSIS, MasterSettings(intent="custom", target_lufs=-16.0)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "limiting", "crest"),
+    [
+        (MasterSettings(), 3.0, 8.0),
+        (MasterSettings(intent="loud"), 4.0, 6.0),
+        (MasterSettings(intent="loud", target_lufs=-8.0), 5.0, 5.0),
+        (MasterSettings(target_lufs=-9.0, ceiling_dbtp=-0.5, profile="club"), 4.5, 5.5),
+        (MasterSettings(intent="custom", target_lufs=-12.0), 3.5, 7.0),
+        (MasterSettings(intent="loud", target_lufs=-16.0), 3.0, 8.0),
+    ],
+)
+def test_rails_follow_the_target(settings: MasterSettings, limiting: float, crest: float) -> None:
+    """What loudness may cost depends on how loud it is to be, whatever the intent or platform is called."""
+    rails = plan(ANALYSIS, settings).guard_rails
+    assert (rails.average_limiting_db, rails.crest_factor_db) == (limiting, crest)
+    assert any(f"{limiting:.1f} dB of limiting" in note for note in plan(ANALYSIS, settings).notes)
+
+
+def test_the_limiter_moves_by_how_much_it_has_to_take() -> None:
+    """Loud masters release their strokes, quiet ones dip them; peaks far over the ceiling are dipped again."""
+    assert plan(ANALYSIS, MasterSettings()).limiter.dip_share == 0.6
+    near = replace(ANALYSIS, true_peak_dbtp=-6.0)
+    shares = [
+        plan(replace(near, true_peak_dbtp=near.true_peak_dbtp + more), MasterSettings(intent="loud")).limiter.dip_share
+        for more in (0.0, 3.0, 4.0, 6.0)
+    ]
+    assert shares[0] == 0.0
+    assert shares == sorted(shares)
+    assert shares[-1] == 0.6
 
 
 def test_saturation_is_an_option_of_the_profile() -> None:

@@ -73,6 +73,7 @@ def test_every_number_of_every_processor_has_a_range() -> None:
         (MultibandCompressor((CompressorBand(0.0, CompressorSettings(-20.0, 2.0)),)), "multiband_compressor.bands"),
         (StereoWidth(mono_below_hertz=math.nan), "stereo_width.mono_below_hertz"),
         (TransientShaper(attack_ms=-1.0), "transient_shaper.attack_ms"),
+        (TransientShaper(low_hertz=0.5), "transient_shaper.low_hertz"),
     ],
 )  # fmt: skip
 def test_a_wrong_number_is_named(kind: ProcessorKind, field: str) -> None:

@@ -116,7 +116,7 @@ def test_a_fitted_plan_renders_again_without_its_reference(mix: Array, goal: Arr
 
 
 def test_gains_stay_within_the_guard_rails(goal: Array) -> None:
-    """Noise as a mix: no band of the mid beyond 9 dB, no side more than 1.4 above its mid, empty bands not lifted."""
+    """Noise as a mix: no band of mid or side beyond 9 dB, no side over 1.4 of its mid, empty bands not lifted."""
     noise = 0.05 * np.random.default_rng(4).standard_normal((2, 8 * RATE_HERTZ))
     spectrum = np.fft.rfft(noise, axis=1)
     spectrum[:, np.fft.rfftfreq(noise.shape[1], 1.0 / RATE_HERTZ) > 9000.0] = 0.0
@@ -124,6 +124,7 @@ def test_gains_stay_within_the_guard_rails(goal: Array) -> None:
     assert found is not None
     for band in found.bands:
         assert abs(band.mid_gain_db) <= 9.0
+        assert band.side_gain_db <= 9.0
         assert band.side_gain_db - band.mid_gain_db <= 20.0 * np.log10(1.4) + 1e-9
         if band.frequency_hertz > 11_000.0:
             assert band.mid_gain_db <= 0.0, band
@@ -243,8 +244,10 @@ def test_edited_match_beyond_the_guard_rails_is_refused(mix: Array, goal: Array)
     """A plan whose match lifts more than the rail, or whose frequencies do not rise, is told so."""
     plan = followed(mix, [goal]).plan
     assert plan.match is not None
-    lifted = replace(plan.match.bands[0], mid_gain_db=9.5)
-    for bands in ((lifted, *plan.match.bands[1:]), tuple(reversed(plan.match.bands))):
+    first, *others = plan.match.bands
+    lifted, sides = replace(first, mid_gain_db=9.5), replace(first, mid_gain_db=8.0, side_gain_db=9.5)
+    wide = replace(first, mid_gain_db=0.0, side_gain_db=3.0)
+    for bands in ((lifted, *others), (sides, *others), (wide, *others), tuple(reversed(plan.match.bands))):
         with pytest.raises(InvalidInput, match=r"match\.bands"):
             check_plan(replace(plan, match=replace(plan.match, bands=bands)))
 
