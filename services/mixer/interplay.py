@@ -1,4 +1,4 @@
-"""What strips do to one another: who gives way to whom, and on which bus they meet.
+"""What strips do to one another: who gives way to whom, while it needs the room.
 
 The lead vocal has the first claim. A strip of music that covers it (`masking`) gives way in the bands where it does,
 while the lead sings there and no longer; apart from that all music steps back a little under the lead. The bass gives
@@ -8,7 +8,7 @@ way to the kick at 40 to 120 Hz, ahead of its stroke. Every move is a processor 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,13 +16,12 @@ import numpy as np
 from outboard.audio.analysis import Analysis
 from outboard.audio.dynamic_eq import DynamicBandSettings
 from outboard.audio.processors import Compressor, DynamicEqualizer, Processor
-from outboard.presets import Preset
-from services.mixer.console import Bus, Strip
+from services.mixer.brief import Brief
+from services.mixer.console import Strip
 from services.mixer.masking import CENTRES_HERTZ, WIDTHS_HERTZ, Levels, masking, relief
 from services.mixer.roles import DRUMS, VOICES
 
 LABELS = ("masking", "kick_sidechain", "lead_sidechain")
-DRUM_BUS, MUSIC_BUS, VOCAL_BUS = "drums", "music", "vocals"
 # Bands that one strip gives way in, at most, and how far the cut goes at most.
 _MOST_BANDS = 6
 _MAX_CUT_DB = 4.0
@@ -43,121 +42,92 @@ class _Part:
     levels: Levels
 
 
-class Interplay:
-    """Decides over all strips of one mix; ``notes`` gathers the reasons.
+def among(brief: Brief, strips: Sequence[Strip]) -> tuple[Strip, ...]:
+    """The strips, with what they do to one another at the end of their chains."""
+    parts = [
+        _Part(strip, brief.analyses[strip.stem], np.asarray(brief.heard[strip.stem].levels + strip.gain_db, np.float32))
+        for strip in strips
+        if strip.stem in brief.heard and brief.analyses[strip.stem].integrated_lufs is not None
+    ]
+    lead = _loudest([part for part in parts if part.strip.role == "lead_vocal"])
+    kick = _deepest([part for part in parts if part.strip.role in ("kick", "drums")])
+    added: dict[str, list[Processor]] = {}
+    for part in parts:
+        role = part.strip.role
+        moves: list[Processor | None] = []
+        if kick and role == "bass":
+            moves.append(_under_kick(brief, part, kick))
+        if lead and role not in DRUMS | VOICES:
+            moves.append(_unmasked(brief, part, lead))
+        if lead and role not in DRUMS | VOICES | {"bass"}:
+            moves.append(_under_lead(brief, part, lead))
+        added[part.strip.stem] = [brief.slot(move) for move in moves if move is not None]
+    return tuple(_with(strip, added.get(strip.stem, [])) for strip in strips)
 
-    Args:
-        preset: the sound profile's numbers.
-        amount: how much of the treatment, 0 to 1.
-        separated: the stems are parts of one finished song, whose own kick and voice have moved the rest already.
-    """
 
-    def __init__(self, preset: Preset, amount: float, *, separated: bool) -> None:
-        self._preset = preset
-        self._amount = amount
-        self._separated = separated
-        self.notes: list[str] = []
+def _unmasked(brief: Brief, part: _Part, lead: _Part) -> Processor | None:
+    """Cuts where this strip covers the lead, while the lead sings there."""
+    found = masking(lead.levels, [part.levels])
+    excess = found.index - brief.preset["mix.masking.tolerance"]
+    depth = brief.amount * min(brief.preset["mix.masking.cut_db"], _MAX_CUT_DB)
+    if excess <= 0.0 or depth < 0.25:
+        return None
+    gains = relief(lead.levels, part.levels, depth)
+    lowest = _ABOVE_BASS_HERTZ if part.strip.role == "bass" else 0.0
+    worst = [band for band in _peaks(gains) if gains[band] >= _LEAST_RELIEF and CENTRES_HERTZ[band] >= lowest][
+        :_MOST_BANDS
+    ]
+    if not worst:
+        return None
+    hertz = [CENTRES_HERTZ[band] for band in worst]
+    where = ", ".join(f"{one:.0f}" for one in sorted(hertz))
+    brief.note(
+        f"{part.strip.stem} covers {100 * found.index:.0f} % of {lead.strip.stem}: up to {depth:.1f} dB are cut "
+        f"at {where} Hz while it sings."
+    )
+    return Processor("masking", DynamicEqualizer(tuple(_band(lead, band, depth) for band in sorted(worst))))
 
-    def strips(
-        self, strips: Sequence[Strip], analyses: Mapping[str, Analysis], levels: Mapping[str, Levels]
-    ) -> tuple[Strip, ...]:
-        """The strips, with what they do to one another at the end of their chains."""
-        parts = [
-            _Part(strip, analyses[strip.stem], np.asarray(levels[strip.stem] + strip.gain_db, np.float32))
-            for strip in strips
-            if strip.stem in levels and analyses[strip.stem].integrated_lufs is not None
-        ]
-        lead = _loudest([part for part in parts if part.strip.role == "lead_vocal"])
-        kick = _deepest([part for part in parts if part.strip.role in ("kick", "drums")])
-        added: dict[str, list[Processor]] = {}
-        for part in parts:
-            role = part.strip.role
-            moves: list[Processor | None] = []
-            if kick and role == "bass":
-                moves.append(self._under_kick(part, kick))
-            if lead and role not in DRUMS | VOICES:
-                moves.append(self._unmasked(part, lead))
-            if lead and role not in DRUMS | VOICES | {"bass"}:
-                moves.append(self._under_lead(part, lead))
-            added[part.strip.stem] = [move for move in moves if move is not None]
-        return tuple(_with(strip, added.get(strip.stem, [])) for strip in strips)
 
-    def _unmasked(self, part: _Part, lead: _Part) -> Processor | None:
-        """Cuts where this strip covers the lead, while the lead sings there."""
-        found = masking(lead.levels, [part.levels])
-        excess = found.index - self._preset["mix.masking.tolerance"]
-        depth = self._amount * min(self._preset["mix.masking.cut_db"], _MAX_CUT_DB)
-        if excess <= 0.0 or depth < 0.25:
-            return None
-        gains = relief(lead.levels, part.levels, depth)
-        lowest = _ABOVE_BASS_HERTZ if part.strip.role == "bass" else 0.0
-        worst = [band for band in _peaks(gains) if gains[band] >= _LEAST_RELIEF and CENTRES_HERTZ[band] >= lowest][
-            :_MOST_BANDS
-        ]
-        if not worst:
-            return None
-        hertz = [CENTRES_HERTZ[band] for band in worst]
-        where = ", ".join(f"{one:.0f}" for one in sorted(hertz))
-        self.notes.append(
-            f"{part.strip.stem} covers {100 * found.index:.0f} % of {lead.strip.stem}: up to {depth:.1f} dB are cut "
-            f"at {where} Hz while it sings."
-        )
-        return Processor("masking", DynamicEqualizer(tuple(_band(lead, band, depth) for band in sorted(worst))))
-
-    def _under_lead(self, part: _Part, lead: _Part) -> Processor | None:
-        """Music steps back while the lead sings."""
-        range_db = self._amount * self._preset["mix.sidechain.lead_music_db"]
-        if self._separated or range_db < 0.1 or lead.measured.rms_dbfs is None:
-            return None
-        self.notes.append(f"{part.strip.stem} steps back by up to {range_db:.1f} dB while {lead.strip.stem} sings.")
-        return Processor(
-            "lead_sidechain",
-            Compressor(
-                threshold_db=lead.measured.rms_dbfs - 6.0,
-                ratio=2.0,
-                attack_ms=15.0,
-                release_ms=250.0,
-                lookahead_ms=_LOOKAHEAD_MS,
-                detector="rms",
-                sidechain=lead.strip.stem,
-                range_db=range_db,
-            ),
-        )
-
-    def _under_kick(self, part: _Part, kick: _Part) -> Processor | None:
-        """The bass gives way to the kick's stroke in the band that they share."""
-        range_db = self._amount * self._preset["mix.sidechain.kick_bass_db"]
-        level = _low_level_db(kick)
-        if self._separated or range_db < 0.25 or level is None:
-            return None
-        self.notes.append(f"{part.strip.stem} gives way to {kick.strip.stem} by up to {range_db:.1f} dB at 40-120 Hz.")
-        band = DynamicBandSettings(
-            frequency_hertz=math.sqrt(_LOW_HERTZ * _HIGH_HERTZ),
-            q=math.sqrt(_LOW_HERTZ * _HIGH_HERTZ) / (_HIGH_HERTZ - _LOW_HERTZ),
-            ratio=4.0,
-            range_db=-range_db,
-            threshold_db=level,
-            attack_ms=5.0,
-            release_ms=90.0,
-            sidechain=kick.strip.stem,
+def _under_lead(brief: Brief, part: _Part, lead: _Part) -> Processor | None:
+    """Music steps back while the lead sings."""
+    range_db = brief.amount * brief.preset["mix.sidechain.lead_music_db"]
+    if brief.separated or range_db < 0.1 or lead.measured.rms_dbfs is None:
+        return None
+    brief.note(f"{part.strip.stem} steps back by up to {range_db:.1f} dB while {lead.strip.stem} sings.")
+    return Processor(
+        "lead_sidechain",
+        Compressor(
+            threshold_db=lead.measured.rms_dbfs - 6.0,
+            ratio=2.0,
+            attack_ms=15.0,
+            release_ms=250.0,
             lookahead_ms=_LOOKAHEAD_MS,
-        )
-        return Processor("kick_sidechain", DynamicEqualizer((band,)))
+            detector="rms",
+            sidechain=lead.strip.stem,
+            range_db=range_db,
+        ),
+    )
 
 
-def routed(strips: Sequence[Strip]) -> tuple[tuple[Strip, ...], tuple[Bus, ...]]:
-    """Every strip on the bus of its kind; only buses that have strips."""
-    placed = tuple(_on(strip, _bus_of(strip.role)) for strip in strips)
-    used = {strip.bus for strip in placed}
-    return placed, tuple(Bus(name) for name in (DRUM_BUS, MUSIC_BUS, VOCAL_BUS) if name in used)
-
-
-def _bus_of(role: str) -> str:
-    return DRUM_BUS if role in DRUMS else VOCAL_BUS if role in VOICES else MUSIC_BUS
-
-
-def _on(strip: Strip, bus: str) -> Strip:
-    return replace(strip, bus=bus)
+def _under_kick(brief: Brief, part: _Part, kick: _Part) -> Processor | None:
+    """The bass gives way to the kick's stroke in the band that they share."""
+    range_db = brief.amount * brief.preset["mix.sidechain.kick_bass_db"]
+    level = _low_level_db(kick)
+    if brief.separated or range_db < 0.25 or level is None:
+        return None
+    brief.note(f"{part.strip.stem} gives way to {kick.strip.stem} by up to {range_db:.1f} dB at 40-120 Hz.")
+    band = DynamicBandSettings(
+        frequency_hertz=math.sqrt(_LOW_HERTZ * _HIGH_HERTZ),
+        q=math.sqrt(_LOW_HERTZ * _HIGH_HERTZ) / (_HIGH_HERTZ - _LOW_HERTZ),
+        ratio=4.0,
+        range_db=-range_db,
+        threshold_db=level,
+        attack_ms=5.0,
+        release_ms=90.0,
+        sidechain=kick.strip.stem,
+        lookahead_ms=_LOOKAHEAD_MS,
+    )
+    return Processor("kick_sidechain", DynamicEqualizer((band,)))
 
 
 def _with(strip: Strip, added: Sequence[Processor]) -> Strip:

@@ -74,7 +74,7 @@ def listen(stem: NDArray[np.float32], sample_rate_hertz: int) -> Sound | None:
     if stem.shape[1] < sample_rate_hertz // 2:
         return None
     size = int(2 ** round(math.log2(_WINDOW_SECONDS * sample_rate_hertz)))
-    parts = [_spectra(excerpt, size) for excerpt in _excerpts(stem, sample_rate_hertz)]
+    parts = [_spectra(excerpt, size) for excerpt in excerpts(stem, sample_rate_hertz)]
     power = np.concatenate([part[0] for part in parts])
     side = sum(part[1] for part in parts)
     levels = power.sum(axis=1)
@@ -105,7 +105,7 @@ def listen(stem: NDArray[np.float32], sample_rate_hertz: int) -> Sound | None:
     )
 
 
-def _excerpts(stem: Audio, sample_rate_hertz: int) -> list[Audio]:
+def excerpts(stem: Audio, sample_rate_hertz: int) -> list[Audio]:
     """The loudest five seconds of each sixth of the stem; the whole of a short one."""
     length = int(_EXCERPT_SECONDS * sample_rate_hertz)
     if stem.shape[1] <= _EXCERPTS * length:

@@ -31,9 +31,9 @@ from services.mixer.console import (
     engine_info,
 )
 from services.mixer.detect import detect_roles
+from services.mixer.hearing import Heard, hear
 from services.mixer.intake import Intake
 from services.mixer.listening import Sound, listen
-from services.mixer.masking import Levels, erb_levels
 from services.mixer.mix import mix
 from services.mixer.plan import check_settings, decides, plan
 
@@ -103,7 +103,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                 decided = given or planner(
                     _analyses(measured, form.sample_rate_hertz, call),
                     {name: listen(stem, form.sample_rate_hertz) for name, stem in _told(measured, call)},
-                    {name: erb_levels(stem, form.sample_rate_hertz) for name, stem in _told(measured, call)},
+                    {name: hear(stem, form.sample_rate_hertz) for name, stem in _told(measured, call)},
                 )
                 if config.plan_only:
                     report = MixReport(engine_info(CONSOLE), decided, (), (), _frames(stems))
@@ -146,7 +146,7 @@ def _told(stems: dict[str, Audio], call: Call) -> Iterator[tuple[str, Audio]]:
 
 def _planner(
     config: mixer_service_pb2.MixConfig,
-) -> Callable[[Mapping[str, Analysis], Mapping[str, Sound | None], Mapping[str, Levels]], MixPlan]:
+) -> Callable[[Mapping[str, Analysis], Mapping[str, Sound | None], Mapping[str, Heard]], MixPlan]:
     """What decides the plan from measurements and sounds of the stems; all else in the config is checked here."""
     settings = from_message(config.settings, MixSettings, "config.settings.")
     check_settings(settings)
@@ -158,12 +158,12 @@ def _planner(
     preset = with_values(config.preset.name, config.preset.values)
 
     def planned(
-        analyses: Mapping[str, Analysis], sounds: Mapping[str, Sound | None], levels: Mapping[str, Levels]
+        analyses: Mapping[str, Analysis], sounds: Mapping[str, Sound | None], heard: Mapping[str, Heard]
     ) -> MixPlan:
         guesses = detect_roles(sounds, roles, separated=song is not None)
         found = roles | {name: guess.role for name, guess in guesses.items()}
         sure = {name: guess.confidence for name, guess in guesses.items()}
-        return plan(analyses, found, song, preset, settings, sure, levels)
+        return plan(analyses, found, song, preset, settings, sure, heard)
 
     return planned
 

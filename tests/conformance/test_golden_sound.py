@@ -33,7 +33,7 @@ from services.master.plan import plan as plan_master
 from services.master.report import ENGINE_VERSIONS
 from services.master.settings import DeliverableSpec, MasterSettings
 from services.mixer.console import CONSOLE, MixSettings, engine_info
-from services.mixer.masking import erb_levels
+from services.mixer.hearing import hear
 from services.mixer.mix import mix
 from services.mixer.plan import plan as plan_mix
 from services.restorer.restore import restore
@@ -90,8 +90,8 @@ def mixed(folder: Path, preset: Preset) -> dict[str, Audio]:
     for name, song in (("separated", measured("song")), ("supplied", None)):
         analyses = {stem: measured(stem) for stem in stems()}
         roles = dict(zip(("vocals", "drums", "bass", "other"), ("lead_vocal", "drums", "bass", "other"), strict=True))
-        levels = {stem: erb_levels(stems()[stem], demo().sample_rate_hertz) for stem in stems()}
-        decided = plan_mix(analyses, roles, song, preset, MixSettings(), levels=levels)
+        heard = {stem: hear(stems()[stem], demo().sample_rate_hertz) for stem in stems()}
+        decided = plan_mix(analyses, roles, song, preset, MixSettings(), heard=heard)
         blocks = mix(stems(), demo().sample_rate_hertz, decided, spool_directory=folder)
         found[name] = np.concatenate(list(blocks), axis=1)
     return found

@@ -12,6 +12,7 @@ from outboard.audio.analysis import analyze
 from outboard.audio.dynamic_eq import DynamicBand, DynamicBandSettings
 from outboard.audio.processors import Compressor, DynamicEqualizer
 from services.mixer.console import MixPlan, MixSettings
+from services.mixer.hearing import hear
 from services.mixer.masking import BANDS, CENTRES_HERTZ, ErbMeter, erb_levels, erb_number, indices, masking
 from services.mixer.mix import mix
 from services.mixer.plan import plan
@@ -33,9 +34,9 @@ def noise(seed: int, low_hertz: float, high_hertz: float, level: float = 0.1, se
 
 def planned(stems: dict[str, np.ndarray], roles: dict[str, str], bypass: tuple[str, ...] = ()) -> MixPlan:
     analyses = {name: analyze(stem, RATE) for name, stem in stems.items()}
-    levels = {name: erb_levels(stem, RATE) for name, stem in stems.items()}
+    heard = {name: hear(stem, RATE) for name, stem in stems.items()}
     settings = MixSettings(bypass=bypass, respect_user_gains=True)
-    return plan(analyses, roles, None, BALANCED, settings, levels=levels)
+    return plan(analyses, roles, None, BALANCED, settings, heard=heard)
 
 
 def test_erb_scale() -> None:
