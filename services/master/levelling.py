@@ -107,10 +107,11 @@ def _model(array: Array, rate: int, plan: MasterPlan, spool_factory: SpoolFactor
             energies.append(meter.process(block))
             progress(0.5 * min(1.0, energies.frames * STEP_FRAMES / array.shape[1]))
         peak_envelope(array, peaks, part(progress, 0.5, 1.0))
-        return LoudnessModel(peaks.array, energies.array, rate, _limiter(plan), spool_factory)
+        return LoudnessModel(peaks.array, energies.array, rate, limiter_settings(plan), spool_factory)
 
 
-def _limiter(plan: MasterPlan) -> LimiterSettings:
+def limiter_settings(plan: MasterPlan) -> LimiterSettings:
+    """The plan's limiter, with room under its ceiling for what dither and the other meters add."""
     return LimiterSettings(
         ceiling_dbtp=plan.ceiling_dbtp - _LIMITER_MARGIN_DB,
         look_ahead_ms=plan.limiter.lookahead_ms,
