@@ -109,6 +109,24 @@ class SpoolSettings(_EnvironmentSettings):
     such a one is refused. Unset: the system's folder for temporary files."""
 
 
+class PluginSettings(_EnvironmentSettings):
+    """VST3 plugins of the console, and how much they may take."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTBOARD_PLUGIN_", frozen=True)
+
+    folders: str = ""
+    """Folders that are searched, with ``:`` between them; empty: ``~/.vst3``, ``/usr/lib/vst3``,
+    ``/usr/local/lib/vst3``."""
+    load_seconds: float = Field(default=10.0, gt=0)
+    """Time within which a plugin has to be loaded, and then to tell its parameters."""
+    block_seconds: float = Field(default=10.0, gt=0)
+    """Time within which it has to give back a block, a third of a second of sound."""
+    maximum_bytes: int = Field(default=4 * 1024**3, ge=1024**3)
+    """Address space of a plugin's process, the interpreter's included."""
+    warm_processes: int = Field(default=1, ge=0)
+    """Processes that wait for the next plugin, once the first was asked for."""
+
+
 class TelemetrySettings(_EnvironmentSettings):
     """Logs and traces."""
 
@@ -174,6 +192,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
+    plugins: PluginSettings = field(default_factory=PluginSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     peers: PeerSettings = field(default_factory=PeerSettings)
     triton: TritonSettings = field(default_factory=TritonSettings)

@@ -29,6 +29,7 @@ from outboard.audio import (
     transients,
 )
 from outboard.audio.filters import Audio, Sos, SosFilter
+from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.processors import (
     BandExtender,
     Chorus,
@@ -41,6 +42,7 @@ from outboard.audio.processors import (
     FilterBand,
     LinearPhaseEqualizer,
     MultibandCompressor,
+    Plugin,
     Processor,
     ProcessorKind,
     ProcessorReport,
@@ -49,6 +51,7 @@ from outboard.audio.processors import (
     StereoField,
     StereoWidth,
     TransientShaper,
+    member_name,
 )
 
 Keys = Mapping[str, Audio]
@@ -61,6 +64,8 @@ class _Slot:
 
     latency_frames = 0
     key_names: tuple[str, ...] = ()
+    ran = ""
+    """What takes the slot, where it is not the native processor of the plan."""
 
     def __init__(self, process: Callable[[Audio], Audio], latency_frames: int = 0) -> None:
         self._process = process
@@ -171,7 +176,22 @@ def curve_taps(settings: LinearPhaseEqualizer, sample_rate_hertz: int) -> NDArra
     )
 
 
-def _slot(kind: ProcessorKind, sample_rate_hertz: int) -> _Slot:
+def _plugin_slot(kind: Plugin, sample_rate_hertz: int, plugins: PluginRack) -> _Slot:
+    """The plugin in its process, or what stands in for it."""
+    hosted = plugins.open(kind, sample_rate_hertz)
+    facts = plugins.facts(kind.name)
+    if hosted is not None:
+        slot, ran = _Slot(hosted.process, hosted.latency_frames), f"{facts.name} {facts.version}"
+    elif kind.stand_in is not None:
+        slot = _slot(kind.stand_in.kind, sample_rate_hertz, plugins)
+        ran = f"{member_name(kind.stand_in.kind)} in place of {kind.name}"
+    else:
+        slot, ran = _Slot(lambda block: block), f"nothing in place of {kind.name}"
+    slot.ran = ran
+    return slot
+
+
+def _slot(kind: ProcessorKind, sample_rate_hertz: int, plugins: PluginRack) -> _Slot:
     if isinstance(kind, Equalizer):
         sections = [filter_sections(band, sample_rate_hertz) for band in kind.bands]
         return _Slot(SosFilter(np.concatenate([np.empty((0, 6)), *sections]), 2).process)
@@ -209,6 +229,8 @@ def _slot(kind: ProcessorKind, sample_rate_hertz: int) -> _Slot:
         return _Slot(reverb.Reverb(kind, sample_rate_hertz).process)
     if isinstance(kind, Chorus):
         return _Slot(chorus.Chorus(kind, sample_rate_hertz).process)
+    if isinstance(kind, Plugin):
+        return _plugin_slot(kind, sample_rate_hertz, plugins)
     raise TypeError(f"no renderer for {type(kind).__name__}")
 
 
@@ -218,9 +240,16 @@ class Chain:
     Args:
         processors: the slots in order.
         sample_rate_hertz: of the stream.
+        plugins: what runs the plugins among them; None: stand-ins take their slots. It is closed by its owner.
+
+    Raises:
+        PluginFailed: a plugin broke down as it was started; see `PluginRack.failed`.
     """
 
-    def __init__(self, processors: Iterable[Processor], sample_rate_hertz: int) -> None:
+    def __init__(
+        self, processors: Iterable[Processor], sample_rate_hertz: int, plugins: PluginRack | None = None
+    ) -> None:
+        rack = plugins or PluginRack(None)
         self._labels: list[str] = []
         self._slots: list[_Slot] = []
         self._key_delays: list[dict[str, dynamics.Delay]] = []
@@ -228,7 +257,7 @@ class Chain:
         for processor in processors:
             if processor.bypass:
                 continue
-            slot = _slot(processor.kind, sample_rate_hertz)
+            slot = _slot(processor.kind, sample_rate_hertz, rack)
             self._labels.append(processor.label)
             self._slots.append(slot)
             self._key_delays.append({name: dynamics.Delay(2, self.latency_frames) for name in slot.key_names})
@@ -263,5 +292,6 @@ class Chain:
     def reports(self) -> tuple[ProcessorReport, ...]:
         """What each active slot has done so far."""
         return tuple(
-            ProcessorReport(label, *slot.gains_db()) for label, slot in zip(self._labels, self._slots, strict=True)
+            ProcessorReport(label, *slot.gains_db(), ran=slot.ran)
+            for label, slot in zip(self._labels, self._slots, strict=True)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -18,7 +18,10 @@ from outboard.audio.processors import (
     FilterBand,
     LinearPhaseEqualizer,
     MultibandCompressor,
+    Plugin,
     Processor,
+    ProcessorKind,
+    member_name,
 )
 from outboard.errors import Violation
 
@@ -29,6 +32,8 @@ MOST_SLOTS = 32
 """Processors of one chain."""
 MOST_ITEMS = 256
 """Bands or points of one processor."""
+
+_LONGEST_NAME = 100
 
 GAIN_DB = (-144.0, 24.0)
 """Of faders and sends: from silence for 24 bits to four doublings."""
@@ -108,20 +113,42 @@ def chain_violations(
         yield Violation(path, f"a chain has at most {MOST_SLOTS} processors, not {len(chain)}")
         return
     for index, processor in enumerate(chain):
-        where = f"{path}[{index}].{member_name(processor.kind)}"
-        yield from number_violations(processor.kind, where, ranges_of)
-        yield from _sidechains(processor.kind, where, keys)
-        yield from _structure(processor.kind, where, sample_rate_hertz)
+        yield from _kind_violations(processor.kind, f"{path}[{index}]", sample_rate_hertz, keys)
+
+
+def _kind_violations(
+    kind: ProcessorKind, path: str, sample_rate_hertz: int, keys: Collection[str]
+) -> Iterator[Violation]:
+    where = f"{path}.{member_name(kind)}"
+    if not isinstance(kind, Plugin):
+        yield from number_violations(kind, where, ranges_of)
+        yield from _sidechains(kind, where, keys)
+        yield from _structure(kind, where, sample_rate_hertz)
+        return
+    yield from plugin_violations(kind, where)
+    if kind.stand_in is not None and isinstance(kind.stand_in.kind, Plugin):
+        yield Violation(f"{where}.stand_in", "a stand-in is a native processor, that is there where plugins are not")
+    elif kind.stand_in is not None:
+        yield from _kind_violations(kind.stand_in.kind, f"{where}.stand_in", sample_rate_hertz, keys)
+
+
+def plugin_violations(plugin: Plugin, path: str) -> Iterator[Violation]:
+    """What is wrong with a plugin's slot whatever is installed: a name that is a path, a number that is none."""
+    name = plugin.name
+    if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or set(name) & set("/\\") or name[0] == ".":
+        text = "a plugin is called like its file in the plugin folders, without folder and .vst3; a path is no name"
+        yield Violation(f"{path}.name", text)
+    if len(plugin.parameters) + len(plugin.choices) > MOST_ITEMS:
+        yield Violation(f"{path}.parameters", f"a slot sets at most {MOST_ITEMS} parameters of its plugin")
+        return
+    for key, value in sorted(plugin.parameters.items()):
+        if not math.isfinite(value):
+            yield Violation(f"{path}.parameters[{key}]", f"{key} is {value}, must be a finite number")
 
 
 def ranges_of(kind: type) -> Ranges:
     """Range by field name of a dataclass that belongs to a chain."""
     return {name: limits for base in reversed(kind.__mro__) for name, limits in _RANGES.get(base.__name__, {}).items()}
-
-
-def member_name(kind: object) -> str:
-    """``LinearPhaseEqualizer`` is the member ``linear_phase_equalizer`` of the contract's oneof."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(kind).__name__).lower()
 
 
 def number_violations(part: Any, path: str, ranges_for: Callable[[type], Ranges]) -> Iterator[Violation]:

@@ -7,7 +7,9 @@ message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from outboard.audio.band_extension import BandExtensionSettings
@@ -140,6 +142,23 @@ class Chorus(ChorusSettings):
     """Copies with a swinging delay."""
 
 
+@dataclass(frozen=True)
+class Plugin:
+    """A VST3 plugin.
+
+    Attributes:
+        name: of its file in the plugin folders, without ``.vst3``; case, spaces and signs do not count.
+        parameters: numbers by the parameter's name, in the plugin's own units.
+        choices: words of the parameters that are no numbers.
+        stand_in: what takes the slot where the plugin cannot run; None: nothing does.
+    """
+
+    name: str
+    parameters: Mapping[str, float] = field(default_factory=dict, hash=False)
+    choices: Mapping[str, str] = field(default_factory=dict, hash=False)
+    stand_in: Processor | None = None
+
+
 ProcessorKind: TypeAlias = (
     Equalizer
     | LinearPhaseEqualizer
@@ -156,6 +175,7 @@ ProcessorKind: TypeAlias = (
     | Delay
     | Reverb
     | Chorus
+    | Plugin
 )
 
 
@@ -174,10 +194,19 @@ class Processor:
     bypass: bool = False
 
 
+def member_name(kind: object) -> str:
+    """``LinearPhaseEqualizer`` is the member ``linear_phase_equalizer`` of the contract's oneof."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(kind).__name__).lower()
+
+
 @dataclass(frozen=True)
 class ProcessorReport:
-    """What a processor did to the level: mean and furthest gain in dB (negative lowers); None where it has none."""
+    """What a processor did to the level: mean and furthest gain in dB (negative lowers); None where it has none.
+
+    ``ran`` says what really ran where a plugin was asked for: its name and version, or what stood in for it.
+    """
 
     label: str
     average_gain_db: float | None = None
     extreme_gain_db: float | None = None
+    ran: str = ""

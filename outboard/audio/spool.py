@@ -59,6 +59,10 @@ class Spool:
         if block.shape[1]:
             self.append_interleaved(np.ascontiguousarray(block.T, dtype=np.float32).data.cast("B"))
 
+    def clear(self) -> None:
+        """Forgets what was appended; an `array` from before is not to be read any more."""
+        self._frames = 0
+
     def append_interleaved(self, samples: memoryview) -> None:
         """Appends whole frames of interleaved native float32 as they are (what a decoder's pipe delivers)."""
         frame_bytes = self.channels * _BYTES_PER_SAMPLE

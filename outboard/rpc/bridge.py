@@ -202,6 +202,8 @@ class Bridge:
         outbox: Pipe[Response] = Pipe(loop, size, idle)
         call = StageCall(inbox, outbox, self._turns, progress_message)
         outcome: asyncio.Future[None] = loop.create_future()
+        # Looked at in any case, also when this call is cancelled while it waits for its worker's end.
+        outcome.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         self._start(work, call, outbox, outcome)
         feeder = asyncio.create_task(_feed(request_iterator, inbox))
         try:
@@ -263,9 +265,6 @@ class Bridge:
         done, _ = await asyncio.wait({outcome}, timeout=grace)
         if not done:
             _log.error("a worker did not stop in time", extra={"service_name": self._name, "grace_seconds": grace})
-            outcome.add_done_callback(lambda late: late.exception())
-        else:
-            outcome.exception()
 
 
 async def _feed(requests: AsyncIterator[Request], inbox: Pipe[Request]) -> None:

@@ -113,9 +113,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REFERENCE_UNSUITABLE: _ErrorReason.ValueType  # 82
     """The reference cannot serve as one (missing, silent, too short, speech, the song itself)."""
     ERROR_REASON_PLUGIN_FAILED: _ErrorReason.ValueType  # 83
-    """A plugin is missing, of another machine type, or crashed."""
+    """A plugin said that it cannot go on, or gave back what is no sound."""
     ERROR_REASON_OPTIONS_CONFLICT: _ErrorReason.ValueType  # 84
     """Options that exclude each other."""
+    ERROR_REASON_PLUGIN_MISSING: _ErrorReason.ValueType  # 85
+    """The plugin is not installed where the mixer runs."""
+    ERROR_REASON_PLUGIN_WRONG_MACHINE: _ErrorReason.ValueType  # 86
+    """The plugin is for another kind of machine (32-bit, for instance)."""
+    ERROR_REASON_PLUGIN_CRASHED: _ErrorReason.ValueType  # 87
+    """The plugin ended its process."""
+    ERROR_REASON_PLUGIN_HUNG: _ErrorReason.ValueType  # 88
+    """The plugin did not answer in time."""
+    ERROR_REASON_PLUGIN_UNSUITABLE: _ErrorReason.ValueType  # 89
+    """The plugin works, and a chain has no use for it: an instrument, for instance."""
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 100
     """The disk or the bucket is full."""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 101
@@ -231,9 +241,19 @@ ERROR_REASON_PRESET_INVALID: ErrorReason.ValueType  # 81
 ERROR_REASON_REFERENCE_UNSUITABLE: ErrorReason.ValueType  # 82
 """The reference cannot serve as one (missing, silent, too short, speech, the song itself)."""
 ERROR_REASON_PLUGIN_FAILED: ErrorReason.ValueType  # 83
-"""A plugin is missing, of another machine type, or crashed."""
+"""A plugin said that it cannot go on, or gave back what is no sound."""
 ERROR_REASON_OPTIONS_CONFLICT: ErrorReason.ValueType  # 84
 """Options that exclude each other."""
+ERROR_REASON_PLUGIN_MISSING: ErrorReason.ValueType  # 85
+"""The plugin is not installed where the mixer runs."""
+ERROR_REASON_PLUGIN_WRONG_MACHINE: ErrorReason.ValueType  # 86
+"""The plugin is for another kind of machine (32-bit, for instance)."""
+ERROR_REASON_PLUGIN_CRASHED: ErrorReason.ValueType  # 87
+"""The plugin ended its process."""
+ERROR_REASON_PLUGIN_HUNG: ErrorReason.ValueType  # 88
+"""The plugin did not answer in time."""
+ERROR_REASON_PLUGIN_UNSUITABLE: ErrorReason.ValueType  # 89
+"""The plugin works, and a chain has no use for it: an instrument, for instance."""
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 100
 """The disk or the bucket is full."""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 101

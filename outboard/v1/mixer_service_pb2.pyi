@@ -47,23 +47,52 @@ class Preset(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class PluginsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _processor_pb2.Plugin: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _processor_pb2.Plugin | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
+    PLUGINS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Where the numbers came from, for reports; never looked up by a stage."""
     @_builtins.property
     def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The numbers."""
 
+    @_builtins.property
+    def plugins(self) -> _containers.MessageMap[_builtins.str, _processor_pb2.Plugin]:
+        """Plugins by slot: a processor's label ("compressor"), or a role's, bus's or "mix" and a label ("drums.compressor"). The planner's own
+        processor becomes the stand-in, so none is given. The label "insert" stands for a slot of its own at the end of a chain.
+        """
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        plugins: _abc.Mapping[_builtins.str, _processor_pb2.Plugin] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "plugins", b"plugins", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,6 +539,7 @@ class MixReport(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     TRIM_DB_FIELD_NUMBER: _builtins.int
     CORRELATION_FIELD_NUMBER: _builtins.int
+    PLUGINS_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Frames of the mix."""
     sample_peak_dbfs: _builtins.float
@@ -542,6 +572,10 @@ class MixReport(_message.Message):
     def run(self) -> _audio_pb2.RunInfo:
         """Facts of this run."""
 
+    @_builtins.property
+    def plugins(self) -> _containers.RepeatedCompositeFieldContainer[Global___PluginRun]:
+        """Plugins that the plan asks for, by name."""
+
     def __init__(
         self,
         *,
@@ -555,10 +589,11 @@ class MixReport(_message.Message):
         run: _audio_pb2.RunInfo | None = ...,
         trim_db: _builtins.float = ...,
         correlation: _builtins.float | None = ...,
+        plugins: _abc.Iterable[Global___PluginRun] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "correlation", b"correlation", "engine", b"engine", "plan", b"plan", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "buses", b"buses", "correlation", b"correlation", "engine", b"engine", "frames", b"frames", "plan", b"plan", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "trim_db", b"trim_db", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "buses", b"buses", "correlation", b"correlation", "engine", b"engine", "frames", b"frames", "plan", b"plan", "plugins", b"plugins", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "trim_db", b"trim_db", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__correlation: _TypeAlias = _typing.Literal["correlation"]  # noqa: Y015
     _WhichOneofArgType__correlation: _TypeAlias = _typing.Literal["_correlation", b"_correlation"]  # noqa: Y015
@@ -570,6 +605,40 @@ class MixReport(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_peak_dbfs) -> _WhichOneofReturnType__sample_peak_dbfs | None: ...
 
 Global___MixReport: _TypeAlias = MixReport  # noqa: Y015
+
+@_typing.final
+class PluginRun(_message.Message):
+    """A plugin that a plan asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As the plan names it."""
+    version: _builtins.str
+    """Its version, as it tells it."""
+    digest: _builtins.str
+    """SHA-256 of its binary in hexadecimal; empty where it is not installed."""
+    reason: _builtins.str
+    """Why it did not run and its stand-in did; empty where it ran. A name of ErrorReason."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PluginRun: _TypeAlias = PluginRun  # noqa: Y015
 
 @_typing.final
 class StripReport(_message.Message):
@@ -769,3 +838,151 @@ class MixerServiceListEnginesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MixerServiceListEnginesResponse: _TypeAlias = MixerServiceListEnginesResponse  # noqa: Y015
+
+@_typing.final
+class ListPluginsRequest(_message.Message):
+    """Request of ListPlugins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those that are wanted; none: all that are installed."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPluginsRequest: _TypeAlias = ListPluginsRequest  # noqa: Y015
+
+@_typing.final
+class ListPluginsResponse(_message.Message):
+    """Response of ListPlugins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLUGINS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def plugins(self) -> _containers.RepeatedCompositeFieldContainer[Global___PluginInfo]:
+        """By name; one that was asked for and is not installed is among them, with that reason."""
+
+    def __init__(
+        self,
+        *,
+        plugins: _abc.Iterable[Global___PluginInfo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plugins", b"plugins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPluginsResponse: _TypeAlias = ListPluginsResponse  # noqa: Y015
+
+@_typing.final
+class PluginInfo(_message.Message):
+    """A VST3 plugin on the mixer's machine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MANUFACTURER_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    LATENCY_FRAMES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As plans and presets name it."""
+    version: _builtins.str
+    """Its version, as it tells it."""
+    manufacturer: _builtins.str
+    """Who made it."""
+    digest: _builtins.str
+    """SHA-256 of its binary in hexadecimal."""
+    channels: _builtins.int
+    """2; 1 where it is mono, and one instance runs for each channel."""
+    latency_frames: _builtins.int
+    """Latency that it reports at 48 kHz, in frames; it is compensated."""
+    reason: _builtins.str
+    """Why it cannot be used, a name of ErrorReason; empty where it can."""
+    message: _builtins.str
+    """The same for a person."""
+    @_builtins.property
+    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___PluginParameter]:
+        """Its parameters."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        manufacturer: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        channels: _builtins.int = ...,
+        latency_frames: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        parameters: _abc.Iterable[Global___PluginParameter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "digest", b"digest", "latency_frames", b"latency_frames", "manufacturer", b"manufacturer", "message", b"message", "name", b"name", "parameters", b"parameters", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PluginInfo: _TypeAlias = PluginInfo  # noqa: Y015
+
+@_typing.final
+class PluginParameter(_message.Message):
+    """One parameter of a plugin, in the plugin's own units."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, for instance "threshold_db"."""
+    low: _builtins.float
+    """Lowest number."""
+    high: _builtins.float
+    """Highest number."""
+    unit: _builtins.str
+    """Unit as the plugin tells it."""
+    value: _builtins.str
+    """What it is unless set, as text."""
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The words of a parameter that is no number; none otherwise."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        choices: _abc.Iterable[_builtins.str] | None = ...,
+        unit: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "high", b"high", "low", b"low", "name", b"name", "unit", b"unit", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PluginParameter: _TypeAlias = PluginParameter  # noqa: Y015

@@ -50,6 +50,11 @@ class MixerServiceStub:
                 request_serializer=outboard_dot_v1_dot_mixer__service__pb2.MixerServiceListEnginesRequest.SerializeToString,
                 response_deserializer=outboard_dot_v1_dot_mixer__service__pb2.MixerServiceListEnginesResponse.FromString,
                 _registered_method=True)
+        self.ListPlugins = channel.unary_unary(
+                '/outboard.v1.MixerService/ListPlugins',
+                request_serializer=outboard_dot_v1_dot_mixer__service__pb2.ListPluginsRequest.SerializeToString,
+                response_deserializer=outboard_dot_v1_dot_mixer__service__pb2.ListPluginsResponse.FromString,
+                _registered_method=True)
 
 
 class MixerServiceServicer:
@@ -78,6 +83,13 @@ class MixerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPlugins(self, request, context):
+        """The VST3 plugins of this server, and why some cannot be used. Each is loaded once, which takes a while the first time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MixerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_MixerServiceServicer_to_server(servicer, server):
                     servicer.ListEngines,
                     request_deserializer=outboard_dot_v1_dot_mixer__service__pb2.MixerServiceListEnginesRequest.FromString,
                     response_serializer=outboard_dot_v1_dot_mixer__service__pb2.MixerServiceListEnginesResponse.SerializeToString,
+            ),
+            'ListPlugins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPlugins,
+                    request_deserializer=outboard_dot_v1_dot_mixer__service__pb2.ListPluginsRequest.FromString,
+                    response_serializer=outboard_dot_v1_dot_mixer__service__pb2.ListPluginsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +196,33 @@ class MixerService:
             '/outboard.v1.MixerService/ListEngines',
             outboard_dot_v1_dot_mixer__service__pb2.MixerServiceListEnginesRequest.SerializeToString,
             outboard_dot_v1_dot_mixer__service__pb2.MixerServiceListEnginesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPlugins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/outboard.v1.MixerService/ListPlugins',
+            outboard_dot_v1_dot_mixer__service__pb2.ListPluginsRequest.SerializeToString,
+            outboard_dot_v1_dot_mixer__service__pb2.ListPluginsResponse.FromString,
             options,
             channel_credentials,
             insecure,

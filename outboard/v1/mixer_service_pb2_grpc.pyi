@@ -41,6 +41,8 @@ class MixerServiceStub:
     """Decides all numbers of a mix from measurements, and renders nothing."""
     ListEngines: _grpc.UnaryUnaryMultiCallable[_mixer_service_pb2.MixerServiceListEnginesRequest, _mixer_service_pb2.MixerServiceListEnginesResponse]
     """The engines of this server."""
+    ListPlugins: _grpc.UnaryUnaryMultiCallable[_mixer_service_pb2.ListPluginsRequest, _mixer_service_pb2.ListPluginsResponse]
+    """The VST3 plugins of this server, and why some cannot be used. Each is loaded once, which takes a while the first time."""
 
 @_typing.type_check_only
 class MixerServiceAsyncStub(MixerServiceStub):
@@ -55,6 +57,8 @@ class MixerServiceAsyncStub(MixerServiceStub):
     """Decides all numbers of a mix from measurements, and renders nothing."""
     ListEngines: _aio.UnaryUnaryMultiCallable[_mixer_service_pb2.MixerServiceListEnginesRequest, _mixer_service_pb2.MixerServiceListEnginesResponse]  # type: ignore[assignment]
     """The engines of this server."""
+    ListPlugins: _aio.UnaryUnaryMultiCallable[_mixer_service_pb2.ListPluginsRequest, _mixer_service_pb2.ListPluginsResponse]  # type: ignore[assignment]
+    """The VST3 plugins of this server, and why some cannot be used. Each is loaded once, which takes a while the first time."""
 
 class MixerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Mixes stems on a console."""
@@ -84,5 +88,13 @@ class MixerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mixer_service_pb2.MixerServiceListEnginesResponse, _abc.Awaitable[_mixer_service_pb2.MixerServiceListEnginesResponse]]:
         """The engines of this server."""
+
+    @_abc_1.abstractmethod
+    def ListPlugins(
+        self,
+        request: _mixer_service_pb2.ListPluginsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mixer_service_pb2.ListPluginsResponse, _abc.Awaitable[_mixer_service_pb2.ListPluginsResponse]]:
+        """The VST3 plugins of this server, and why some cannot be used. Each is loaded once, which takes a while the first time."""
 
 def add_MixerServiceServicer_to_server(servicer: MixerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -932,7 +932,7 @@ Global___Chorus: _TypeAlias = Chorus  # noqa: Y015
 
 @_typing.final
 class Plugin(_message.Message):
-    """A VST3 plugin."""
+    """A VST3 plugin of the mixer's machine. It hears its own signal only, never a sidechain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -956,18 +956,43 @@ class Plugin(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ChoicesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     STAND_IN_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name as the host shows it."""
+    """Name of its file in the plugin folders, without ".vst3"; case, spaces and signs do not count. Never a path."""
     @_builtins.property
     def parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Parameters by name, in the plugin's own units."""
+        """Parameters by name, in the plugin's own units; those not named stay as the plugin has them."""
 
     @_builtins.property
     def stand_in(self) -> Global___Processor:
-        """The native processor that takes this slot where the plugin cannot be loaded or fails."""
+        """The native processor that takes this slot where the plugin cannot be loaded or fails; unset: the slot is left out then."""
+
+    @_builtins.property
+    def choices(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Parameters that are no numbers, by name."""
 
     def __init__(
         self,
@@ -975,10 +1000,11 @@ class Plugin(_message.Message):
         name: _builtins.str = ...,
         parameters: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         stand_in: Global___Processor | None = ...,
+        choices: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stand_in", b"stand_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "parameters", b"parameters", "stand_in", b"stand_in"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "name", b"name", "parameters", b"parameters", "stand_in", b"stand_in"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1125,7 +1151,7 @@ class ProcessorReport(_message.Message):
     extreme_gain_db: _builtins.float
     """Furthest gain change in dB."""
     ran: _builtins.str
-    """What really ran, where it is not the native processor: plugin name and version."""
+    """What really ran where a plugin was asked for: its name and version, or what stood in for it."""
     def __init__(
         self,
         *,

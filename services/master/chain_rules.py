@@ -9,8 +9,16 @@ import numpy as np
 
 from outboard.audio.chain import filter_sections
 from outboard.audio.filters import response_db
-from outboard.audio.processor_ranges import Ranges, chain_violations, member_name, number_violations
-from outboard.audio.processors import Equalizer, LinearPhaseEqualizer, Processor, StereoField, StereoWidth
+from outboard.audio.processor_ranges import Ranges, chain_violations, number_violations
+from outboard.audio.processors import (
+    Equalizer,
+    LinearPhaseEqualizer,
+    Plugin,
+    Processor,
+    StereoField,
+    StereoWidth,
+    member_name,
+)
 from outboard.errors import Violation
 
 _GRID_HERTZ = np.geomspace(20.0, 20000.0, 200)
@@ -59,7 +67,9 @@ def processor_violations(
         return wrong
     for index, processor in enumerate(chain):
         kind, path = processor.kind, f"chain[{index}].{member_name(processor.kind)}"
-        if isinstance(kind, LinearPhaseEqualizer):
+        if isinstance(kind, Plugin):
+            wrong.append(Violation(path, "plugins run on the console: a master has none"))
+        elif isinstance(kind, LinearPhaseEqualizer):
             wrong += _too_high(max(point.gain_db for point in kind.points), equalizer_db, f"{path}.points")
         elif isinstance(kind, Equalizer):
             sections = [filter_sections(band, sample_rate_hertz) for band in kind.bands]

@@ -10,7 +10,9 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator
 
+from outboard.audio.plugins import PluginRack
 from outboard.audio.processor_ranges import GAIN_DB, chain_violations, number_violation
+from outboard.audio.processors import Plugin
 from outboard.errors import InvalidInput, Violation
 from outboard.presets import nearest
 from services.mixer.console import MAX_STEMS, Bus, MixPlan, Strip
@@ -18,6 +20,7 @@ from services.mixer.console import MAX_STEMS, Bus, MixPlan, Strip
 MIX_NAME = "mix"
 """What reports call the stereo sum: no bus may."""
 MOST_BUSES = 16
+MOST_PLUGINS = 24
 MOST_ENVELOPE_POINTS = 10_000
 PEAK_TARGET_DBFS_RANGE = (-40.0, 0.0)
 
@@ -45,6 +48,7 @@ def check_plan(plan: MixPlan, stems: Collection[str], sample_rate_hertz: int, pa
     for index, bus in enumerate(plan.buses):
         wrong += chain_violations(bus.chain, f"{path}buses[{index}].chain", sample_rate_hertz, keys)
     wrong += chain_violations(plan.master_chain, f"{path}master_chain", sample_rate_hertz, keys)
+    wrong += _plugin_violations(plan, path)
     wrong += number_violation(f"{path}trim_db", plan.trim_db, *GAIN_DB, "dB")
     if plan.peak_target_dbfs is not None:
         wrong += number_violation(f"{path}peak_target_dbfs", plan.peak_target_dbfs, *PEAK_TARGET_DBFS_RANGE, "dBFS")
@@ -106,6 +110,34 @@ def _bus_violations(buses: tuple[Bus, ...], path: str) -> Iterator[Violation]:
         if bus.name in ("", MIX_NAME):
             yield Violation(f"{where}.name", f"a bus needs a name of its own, not {bus.name!r}")
         yield from number_violation(f"{where}.gain_db", bus.gain_db, *GAIN_DB, "dB")
+
+
+def _plugin_violations(plan: MixPlan, path: str) -> Iterator[Violation]:
+    count = sum(1 for _ in plugin_slots(plan, path))
+    if count > MOST_PLUGINS:
+        text = f"a plan has at most {MOST_PLUGINS} plugins, not {count}: each runs in a process of its own"
+        yield Violation(f"{path}strips", text)
+
+
+def check_plan_plugins(plan: MixPlan, plugins: PluginRack, path: str = "plan.") -> None:
+    """Refuses parameters that a plugin which is installed here does not have or take.
+
+    Raises:
+        InvalidInput: the nearest name, or the range, in one violation per parameter.
+    """
+    wrong = [violation for where, plugin in plugin_slots(plan, path) for violation in plugins.check(plugin, where)]
+    if wrong:
+        raise InvalidInput(f"{wrong[0].field}: {wrong[0].description}", violations=wrong)
+
+
+def plugin_slots(plan: MixPlan, path: str) -> Iterator[tuple[str, Plugin]]:
+    """Every plugin of a plan with its place."""
+    chains = [(f"{path}strips[{index}].chain", strip.chain) for index, strip in enumerate(plan.strips)]
+    chains += [(f"{path}buses[{index}].chain", bus.chain) for index, bus in enumerate(plan.buses)]
+    for where, chain in (*chains, (f"{path}master_chain", plan.master_chain)):
+        for index, slot in enumerate(chain):
+            if isinstance(slot.kind, Plugin):
+                yield f"{where}[{index}].plugin", slot.kind
 
 
 def _repeated(names: Iterator[str]) -> list[str]:

@@ -140,6 +140,16 @@ class StripReport:
 
 
 @dataclass(frozen=True)
+class PluginRun:
+    """A plugin that was asked for: its version and the SHA-256 of its binary, and why it did not run, if it did not."""
+
+    name: str
+    version: str = ""
+    digest: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class MixReport:
     """What the console did.
 
@@ -153,6 +163,7 @@ class MixReport:
         trim_db: gain of the finished mix, the plan's and what met the peak target.
         correlation: of left and right of the mix; None for silence.
         warnings: what a person should know.
+        plugins: those that were asked for, by name.
     """
 
     engine: EngineInfo
@@ -164,3 +175,4 @@ class MixReport:
     trim_db: float = 0.0
     correlation: float | None = None
     warnings: tuple[Warning, ...] = field(default=())
+    plugins: tuple[PluginRun, ...] = ()

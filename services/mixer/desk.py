@@ -11,6 +11,7 @@ from outboard.audio.chain import Chain
 from outboard.audio.dynamics import Delay
 from outboard.audio.filters import Audio, to_float32
 from outboard.audio.loudness import LoudnessMeter
+from outboard.audio.plugins import PluginRack
 from outboard.audio.stereo import StereoMeter, pan_gains
 from services.mixer.check import MIX_NAME
 from services.mixer.console import Bus, MixPlan, Strip, StripReport
@@ -41,9 +42,9 @@ class _Meters:
 class _StripAtWork:
     """One strip: its chain, its delay to the slowest strip, its fader."""
 
-    def __init__(self, strip: Strip, sample_rate_hertz: int) -> None:
+    def __init__(self, strip: Strip, sample_rate_hertz: int, plugins: PluginRack | None) -> None:
         self.strip = strip
-        self.chain = Chain(strip.chain, sample_rate_hertz)
+        self.chain = Chain(strip.chain, sample_rate_hertz, plugins)
         left, right = pan_gains(strip.pan)
         sign = -1.0 if strip.polarity_inverted else 1.0
         self._gains = sign * 10.0 ** (strip.gain_db / 20.0) * np.array([[left], [right]])
@@ -101,9 +102,9 @@ class _StripAtWork:
 class _BusAtWork:
     """One bus: its sidechain keys and its chain, its delay to the slowest bus, its fader."""
 
-    def __init__(self, bus: Bus, sample_rate_hertz: int, key_delay_frames: int) -> None:
+    def __init__(self, bus: Bus, sample_rate_hertz: int, key_delay_frames: int, plugins: PluginRack | None) -> None:
         self.bus = bus
-        self.chain = Chain(bus.chain, sample_rate_hertz)
+        self.chain = Chain(bus.chain, sample_rate_hertz, plugins)
         self._gain = 10.0 ** (bus.gain_db / 20.0)
         self.before = _Meters(sample_rate_hertz)
         touched = not self.chain.is_empty or self._gain != 1.0
@@ -143,20 +144,23 @@ class Desk:
 
     Sidechain keys are stems before their chains, or buses as the plain sum of their strips' stems: nothing that is
     being processed can drive itself in a circle. The mix comes ``latency_frames`` late.
+
+    Raises:
+        PluginFailed: here or in `process`, a plugin broke down; see `PluginRack.failed`.
     """
 
-    def __init__(self, plan: MixPlan, sample_rate_hertz: int) -> None:
-        self._strips = [_StripAtWork(strip, sample_rate_hertz) for strip in plan.strips]
+    def __init__(self, plan: MixPlan, sample_rate_hertz: int, plugins: PluginRack | None = None) -> None:
+        self._strips = [_StripAtWork(strip, sample_rate_hertz, plugins) for strip in plan.strips]
         strips_late = _slowest(strip.chain for strip in self._strips)
         for strip in self._strips:
             strip.align(strips_late)
-        self._buses = [_BusAtWork(bus, sample_rate_hertz, strips_late) for bus in plan.buses]
+        self._buses = [_BusAtWork(bus, sample_rate_hertz, strips_late, plugins) for bus in plan.buses]
         buses_late = _slowest(bus.chain for bus in self._buses)
         for bus in self._buses:
             bus.align(buses_late)
         self._direct = Delay(2, buses_late)
         mix_bus = Bus(MIX_NAME, plan.trim_db, plan.master_chain)
-        self._mix = _BusAtWork(mix_bus, sample_rate_hertz, strips_late + buses_late)
+        self._mix = _BusAtWork(mix_bus, sample_rate_hertz, strips_late + buses_late, plugins)
         self._mix.align(self._mix.chain.latency_frames)
         self.latency_frames = strips_late + buses_late + self._mix.chain.latency_frames
         chains = [strip.chain for strip in self._strips] + [bus.chain for bus in (*self._buses, self._mix)]

@@ -6,7 +6,8 @@
 Everything runs in blocks of one fixed size over memory-mapped stems, so the bytes of the mix do not depend on how
 anything was cut, and memory does not depend on the song's length. Every path is delayed to the slowest one, and the
 delay is taken off the front: an impulse at frame n stays at frame n. The finished mix goes through a spool on disk,
-because the peak target and the correlation guard need its whole length before the first frame may leave.
+because the peak target and the correlation guard need its whole length before the first frame may leave. A plugin
+that breaks down costs what was rendered so far: everything is begun again (see ``PluginRack``).
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio.filters import Audio, to_float32
+from outboard.audio.plugins import PluginFailed, PluginRack
 from outboard.audio.reporting import Progress, Warning
 from outboard.audio.spool import Spool
 from outboard.audio.stereo import StereoMeter, left_right, mid_side
 from outboard.errors import InvalidInput
 from services.mixer.check import check_plan
-from services.mixer.console import CONSOLE, MixPlan, MixReport, engine_info
+from services.mixer.console import CONSOLE, MixPlan, MixReport, PluginRun, engine_info
 from services.mixer.desk import Desk
 
 # Frames per block inside: large enough for the FFT filters, small enough for twelve stems in the cache.
@@ -47,6 +49,7 @@ def mix(
     progress: Progress | None = None,
     *,
     spool_directory: Path | None = None,
+    plugins: PluginRack | None = None,
 ) -> Generator[Audio, None, MixReport]:
     """Renders ``plan`` over ``stems``; yields the mix in order as blocks ``(2, n)`` and returns the report.
 
@@ -56,6 +59,7 @@ def mix(
         plan: its strips name the stems.
         progress: called with the finished share at every block; may raise to cancel.
         spool_directory: a folder on a disk for the mix before its trim; None: the system's.
+        plugins: what runs the plan's plugins, closed here; None: their stand-ins take their slots.
 
     Raises:
         InvalidInput: a plan that `check_plan` refuses, lengths that differ, channels that are neither mono nor stereo.
@@ -63,24 +67,43 @@ def mix(
     check_plan(plan, stems, sample_rate_hertz)
     frames = _check_stems(stems)
     tell = progress or (lambda fraction: None)
-    desk = Desk(plan, sample_rate_hertz)
-    meter, peak = StereoMeter(), 0.0
-    with Spool(2, spool_directory) as spool:
-        for start in range(0, frames + desk.latency_frames if frames else 0, BLOCK_FRAMES):
-            block = desk.process({name: _stereo_block(stem, start) for name, stem in stems.items()}, start)
-            early = max(0, desk.latency_frames - start)
-            kept = block[:, early : early + frames - spool.frames]
-            if kept.shape[1]:
-                meter.process(kept)
-                peak = max(peak, float(np.max(np.abs(kept))))
-                spool.append(kept)
-            tell(_RENDERED * min(1.0, (start + BLOCK_FRAMES) / frames))
+    with plugins or PluginRack(None) as rack, Spool(2, spool_directory) as spool:
+        while True:
+            try:
+                desk = Desk(plan, sample_rate_hertz, rack)
+                meter, peak = _render(desk, stems, frames, spool, lambda done: tell(_RENDERED * done))
+                break
+            except PluginFailed as error:
+                rack.failed(error)
+                spool.clear()
+        rack.close()
         finish = _Finish(plan, meter, peak)
         rendered = spool.array
         for start in range(0, frames, BLOCK_FRAMES):
             yield finish.process(np.array(rendered[:, start : start + BLOCK_FRAMES]))
             tell(_RENDERED + (1.0 - _RENDERED) * min(1.0, (start + BLOCK_FRAMES) / frames))
-    return _report(plan, desk, finish, frames)
+    return _report(plan, desk, finish, frames, rack)
+
+
+def _render(
+    desk: Desk, stems: Mapping[str, NDArray[Any]], frames: int, spool: Spool, tell: Progress
+) -> tuple[StereoMeter, float]:
+    """The whole mix into the spool; what its sides and its peak are.
+
+    Raises:
+        PluginFailed: a plugin broke down on the way.
+    """
+    meter, peak = StereoMeter(), 0.0
+    for start in range(0, frames + desk.latency_frames if frames else 0, BLOCK_FRAMES):
+        block = desk.process({name: _stereo_block(stem, start) for name, stem in stems.items()}, start)
+        early = max(0, desk.latency_frames - start)
+        kept = block[:, early : early + frames - spool.frames]
+        if kept.shape[1]:
+            meter.process(kept)
+            peak = max(peak, float(np.max(np.abs(kept))))
+            spool.append(kept)
+        tell(min(1.0, (start + BLOCK_FRAMES) / frames))
+    return meter, peak
 
 
 class _Finish:
@@ -124,9 +147,9 @@ class _Finish:
         return block
 
 
-def _report(plan: MixPlan, desk: Desk, finish: _Finish, frames: int) -> MixReport:
+def _report(plan: MixPlan, desk: Desk, finish: _Finish, frames: int, plugins: PluginRack) -> MixReport:
     strips, buses = desk.reports()
-    warnings = list(finish.warnings)
+    warnings = [*finish.warnings, *plugins.warnings()]
     for part in (*strips, *buses):
         for processor in part.processors:
             if processor.average_gain_db is not None and processor.average_gain_db < -MAX_AVERAGE_REDUCTION_DB:
@@ -142,6 +165,7 @@ def _report(plan: MixPlan, desk: Desk, finish: _Finish, frames: int) -> MixRepor
         trim_db=finish.trim_db,
         correlation=finish.meter.correlation,
         warnings=tuple(warnings),
+        plugins=tuple(PluginRun(one.name, one.version, one.digest, one.reason) for one in plugins.used()),
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import grpc
 
 from outboard.audio.analysis import Analysis, analyze
+from outboard.audio.plugins import PluginFacts, PluginRack, host_from
 from outboard.audio.reporting import part
 from outboard.errors import InvalidInput
 from outboard.presets import with_values
@@ -19,7 +20,7 @@ from outboard.rpc.stage import RunClock, first_config, receive_streams, rendered
 from outboard.rpc.streaming import Audio, StreamFormat, checked_format
 from outboard.settings import Settings
 from outboard.v1 import audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
-from services.mixer.check import check_plan
+from services.mixer.check import MOST_PLUGINS, check_plan, check_plan_plugins
 from services.mixer.console import (
     CONSOLE,
     ENGINES,
@@ -54,6 +55,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         self._longest_seconds = settings.limits.maximum_audio_seconds
         self._directory = settings.spool.directory
         self._bridge = Bridge("mixer", settings.limits)
+        self._plugins = host_from(settings.plugins)
 
     def Mix(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[mixer_service_pb2.MixRequest], context: Context
@@ -69,12 +71,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
             name: from_message(message, Analysis, f"stem_analyses[{name}].")
             for name, message in sorted(request.stem_analyses.items())
         }
-        config = request.config
-        planner = _planner(config)
-        if config.HasField("plan"):
-            decided = _given_plan(config, [stem.name for stem in config.stems], config.format.sample_rate_hertz)
-        else:
-            decided = await asyncio.to_thread(planner, analyses, {}, {})
+        decided = await asyncio.to_thread(self._planned, request.config, analyses)
         return mixer_service_pb2.PlanMixResponse(plan=to_message(decided, mixer_service_pb2.MixPlan))
 
     async def ListEngines(  # noqa: N802 - the contract's name
@@ -83,6 +80,43 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         """The engines of this server."""
         engines = [to_message(engine, audio_pb2.EngineInfo) for engine in ENGINES]
         return mixer_service_pb2.MixerServiceListEnginesResponse(engines=engines)
+
+    async def ListPlugins(  # noqa: N802 - the contract's name
+        self, request: mixer_service_pb2.ListPluginsRequest, context: Context
+    ) -> mixer_service_pb2.ListPluginsResponse:
+        """The plugins of this server."""
+        if len(request.names) > MOST_PLUGINS:
+            message = f"at most {MOST_PLUGINS} plugins at once, not {len(request.names)}"
+            raise InvalidInput(message, field="names")
+        found = await asyncio.to_thread(self._found, sorted(set(request.names)))
+        return mixer_service_pb2.ListPluginsResponse(plugins=map(_plugin_info, found))
+
+    def _found(self, names: Sequence[str]) -> Sequence[PluginFacts]:
+        """The plugins of these names, or all; an answer has the names of its question."""
+        return [replace(self._plugins.find(name), name=name) for name in names] if names else self._plugins.all()
+
+    def _planned(self, config: mixer_service_pb2.MixConfig, analyses: Mapping[str, Analysis]) -> MixPlan:
+        planner = _planner(config)
+        if config.HasField("plan"):
+            return self._given_plan(config, [stem.name for stem in config.stems], config.format.sample_rate_hertz)
+        return planner(analyses, {}, {})
+
+    def _given_plan(
+        self, config: mixer_service_pb2.MixConfig, stems: Collection[str], sample_rate_hertz: int
+    ) -> MixPlan:
+        """The plan in a config, checked; settings that would decide something else contradict it.
+
+        Raises:
+            InvalidInput: OPTIONS_CONFLICT, or what `check_plan` and `check_plan_plugins` refuse.
+        """
+        if config.settings.engine == PASSTHROUGH or config.settings.bypass_all:
+            field = "config.settings.engine" if config.settings.engine == PASSTHROUGH else "config.settings.bypass_all"
+            message = "a plan is rendered by the console: the plain sum of the stems has none"
+            raise InvalidInput(message, reason="OPTIONS_CONFLICT", field=field)
+        given = from_message(config.plan, MixPlan, "config.plan.")
+        check_plan(given, stems, sample_rate_hertz or DEFAULT_RATE_HERTZ, "config.plan.")
+        check_plan_plugins(given, PluginRack(self._plugins), "config.plan.")
+        return given
 
     def _mix(self, call: Call) -> Generator[mixer_service_pb2.MixResponse, None, None]:
         clock = RunClock()
@@ -93,7 +127,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         settings = from_message(config.settings, MixSettings, "config.settings.")
         # What cannot be rendered is refused before the stems are sent.
         planner = _planner(config)
-        given = _given_plan(config, formats, form.sample_rate_hertz) if config.HasField("plan") else None
+        given = self._given_plan(config, formats, form.sample_rate_hertz) if config.HasField("plan") else None
         layouts = {name: (stem.sample_rate_hertz, stem.channels) for name, stem in formats.items()}
         with Intake(layouts, form.sample_rate_hertz, self._directory) as intake:
             receive_streams(requests, formats, intake.append, self._longest_seconds)
@@ -108,9 +142,18 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                 if config.plan_only:
                     report = MixReport(engine_info(CONSOLE), decided, (), (), _frames(stems))
                 else:
-                    progress = part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0)
-                    blocks = mix(stems, form.sample_rate_hertz, decided, progress, spool_directory=self._directory)
-                    report = yield from rendered(blocks, _MIX_CHANNELS, _chunk)
+                    report = yield from rendered(
+                        mix(
+                            stems,
+                            form.sample_rate_hertz,
+                            decided,
+                            part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0),
+                            spool_directory=self._directory,
+                            plugins=PluginRack(self._plugins),
+                        ),
+                        _MIX_CHANNELS,
+                        _chunk,
+                    )
         message = to_message(replace(report, engine=engine_info(settings.engine)), mixer_service_pb2.MixReport)
         message.run.CopyFrom(clock.run_info(report.frames, form.sample_rate_hertz))
         yield mixer_service_pb2.MixResponse(report=message)
@@ -168,23 +211,27 @@ def _planner(
     return planned
 
 
-def _given_plan(config: mixer_service_pb2.MixConfig, stems: Collection[str], sample_rate_hertz: int) -> MixPlan:
-    """The plan in a config, checked; settings that would decide something else contradict it.
-
-    Raises:
-        InvalidInput: OPTIONS_CONFLICT, or what `check_plan` refuses.
-    """
-    if config.settings.engine == PASSTHROUGH or config.settings.bypass_all:
-        field = "config.settings.engine" if config.settings.engine == PASSTHROUGH else "config.settings.bypass_all"
-        message = "a plan is rendered by the console: the plain sum of the stems has none"
-        raise InvalidInput(message, reason="OPTIONS_CONFLICT", field=field)
-    given = from_message(config.plan, MixPlan, "config.plan.")
-    check_plan(given, stems, sample_rate_hertz or DEFAULT_RATE_HERTZ, "config.plan.")
-    return given
-
-
 def _frames(stems: Mapping[str, Audio]) -> int:
     return int(next(iter(stems.values())).shape[1])
+
+
+def _plugin_info(facts: PluginFacts) -> mixer_service_pb2.PluginInfo:
+    return mixer_service_pb2.PluginInfo(
+        name=facts.name,
+        version=facts.version,
+        manufacturer=facts.manufacturer,
+        digest=facts.digest,
+        channels=facts.channels,
+        latency_frames=facts.latency_frames,
+        reason=facts.reason,
+        message=facts.message,
+        parameters=[
+            mixer_service_pb2.PluginParameter(
+                name=one.name, low=one.low, high=one.high, choices=one.choices, unit=one.unit, value=str(one.value)
+            )
+            for one in facts.parameters.values()
+        ],
+    )
 
 
 def _chunk(chunk: audio_pb2.AudioChunk) -> mixer_service_pb2.MixResponse:

@@ -1,0 +1,326 @@
+"""VST3 plugins: real ones at work, and every way in which one can be no use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from outboard.audio.chain import Chain
+from outboard.audio.plugins import PluginFailed, PluginHost, PluginLimits, PluginRack
+from outboard.audio.plugins.facts import parameter_faults
+from outboard.audio.plugins.host import BLOCK_FRAMES, host_from
+from outboard.audio.plugins.rack import HostedPlugin
+from outboard.audio.processors import Compressor, Plugin, Processor
+from outboard.settings import PluginSettings
+from tests.plugins import copy_bundle, crashing_bundle, zam_folder
+
+RATE = 48_000
+
+
+@pytest.fixture
+def host() -> Iterator[PluginHost]:
+    made = PluginHost((zam_folder(),))
+    yield made
+    made.close()
+
+
+def folder_host(folder: Path, **limits: float) -> PluginHost:
+    return PluginHost((folder,), PluginLimits(warm_processes=0, **limits))  # type: ignore[arg-type]
+
+
+def noise(frames: int = 20_000) -> np.ndarray:
+    return (0.2 * np.random.default_rng(1).standard_normal((2, frames))).astype(np.float32)
+
+
+def through(rack: PluginRack, plugin: Plugin, sound: np.ndarray, cuts: tuple[int, ...] = (16_384,)) -> np.ndarray:
+    """All of the sound through a chain of this plugin, cut into such pieces over and over; its latency taken out."""
+    chain = Chain((Processor("p", plugin),), RATE, rack)
+    late = chain.latency_frames
+    padded = np.concatenate([sound, np.zeros((2, late), np.float32)], axis=1)
+    out, start, turn = [], 0, 0
+    while start < padded.shape[1]:
+        size = cuts[turn % len(cuts)]
+        out.append(chain.process(padded[:, start : start + size]))
+        start, turn = start + size, turn + 1
+    rack.close()
+    return np.concatenate(out, axis=1)[:, late:]
+
+
+def alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --- what is installed ----------------------------------------------------------------------------------------------
+
+
+def test_facts_of_real_plugins(host: PluginHost) -> None:
+    """Name, version, channels, latency, and parameters with their ranges and units, from the plugin itself."""
+    stereo, mono, late = host.find("ZamCompX2"), host.find("ZamComp"), host.find("ZaMaximX2")
+    assert stereo.usable
+    assert stereo.version
+    assert len(stereo.digest) == 64
+    threshold = stereo.parameters["threshold_db"]
+    assert (threshold.low, threshold.high, threshold.unit) == (-80.0, 0.0, "dB")
+    assert "Zero" in stereo.parameters["current_program"].choices
+    assert (stereo.channels, mono.channels, late.latency_frames) == (2, 1, 480)
+    assert host.find("zam comp x2").path == stereo.path, "spaces and case do not count"
+
+
+def test_a_plugin_that_is_not_there(host: PluginHost) -> None:
+    """Its reason is its own; a path is a name like any other, and nothing is called like it."""
+    for name in ("TDR Nova", "../../../etc/passwd", "/usr/lib/vst3/ZamCompX2.vst3", "", "...", "\0"):
+        assert host.find(name).reason == "PLUGIN_MISSING", name
+
+
+def test_a_plugin_for_another_machine(tmp_path: Path) -> None:
+    """A 32-bit binary, a bundle without one for this machine, and a file that is no binary are told apart."""
+    binary = copy_bundle("ZamCompX2", tmp_path, "Old")
+    with binary.open("r+b") as file:
+        file.seek(4)
+        file.write(b"\x01")  # ELFCLASS32
+        file.seek(18)
+        file.write((3).to_bytes(2, "little"))  # EM_386
+    other = copy_bundle("ZamCompX2", tmp_path, "Elsewhere")
+    other.parent.rename(other.parent.with_name("riscv64-linux"))
+    text = copy_bundle("ZamCompX2", tmp_path, "Text")
+    text.write_text("no binary, but long enough to have a header")
+    host = folder_host(tmp_path)
+    for name, told in (("Old", "32-bit"), ("Elsewhere", "riscv64-linux"), ("Text", "no program")):
+        facts = host.find(name)
+        assert facts.reason == "PLUGIN_WRONG_MACHINE", name
+        assert told in facts.message
+
+
+def test_a_plugin_that_crashes_as_it_is_loaded(tmp_path: Path) -> None:
+    """Only its process ends; the reason is remembered while the file is the same."""
+    crashing_bundle(tmp_path)
+    host = folder_host(tmp_path)
+    facts = host.find("Crasher")
+    assert facts.reason == "PLUGIN_CRASHED", facts
+    assert "signal 11" in facts.message
+    began = time.monotonic()
+    assert host.find("Crasher") == facts
+    assert time.monotonic() - began < 0.1, "it was loaded again"
+
+
+def test_a_plugin_that_hangs_as_it_is_loaded() -> None:
+    """ZamVerb never comes back from being loaded: the time limit ends it, and nothing of it stays."""
+    host = PluginHost((zam_folder(),), PluginLimits(load_seconds=1.5, warm_processes=0))
+    facts = host.find("ZamVerb")
+    assert facts.reason == "PLUGIN_HUNG", facts
+    assert "1.5 s" in facts.message
+
+
+def test_a_file_that_changed_is_looked_at_again(tmp_path: Path) -> None:
+    """An update of a plugin counts at once."""
+    binary = copy_bundle("ZamCompX2", tmp_path, "Mine")
+    host = folder_host(tmp_path)
+    before = host.find("Mine")
+    newer = (zam_folder() / "ZaMaximX2.vst3").rglob("*.so")
+    binary.write_bytes(next(newer).read_bytes())
+    after = host.find("Mine")
+    assert (before.latency_frames, after.latency_frames) == (0, 480)
+    assert before.digest != after.digest
+
+
+def test_all_plugins_are_listed_by_name() -> None:
+    """Everything in the folders, those that are no use with their reason; of one name the first folder's counts."""
+    host = PluginHost((zam_folder(), zam_folder()), PluginLimits(load_seconds=2.0, warm_processes=0))
+    found = host.all()
+    names = [facts.name for facts in found]
+    assert names == sorted(names, key=str.lower)
+    assert len(set(names)) == len(names)
+    assert {facts.name: facts.reason for facts in found if not facts.usable} == {"ZamVerb": "PLUGIN_HUNG"}
+
+
+def test_folders_come_from_the_environment(tmp_path: Path) -> None:
+    """Several folders, nested ones searched; empty means the standard ones."""
+    copy_bundle("ZamCompX2", tmp_path / "maker", "Nested")
+    host = host_from(PluginSettings(folders=f"/nowhere:{tmp_path}", warm_processes=0))
+    assert host.find("Nested").usable
+    assert Path("/usr/lib/vst3") in host_from(PluginSettings()).folders
+
+
+@pytest.mark.parametrize(
+    ("numbers", "choices", "told"),
+    [
+        ({"treshold_db": -10.0}, {}, "did you mean 'threshold_db'?"),
+        ({"threshold_db": 5.0}, {}, "is 5, must be -80 to 0 dB"),
+        ({"threshold_db": float("nan")}, {}, "must be -80 to 0 dB"),
+        ({}, {"current_program": "Poppy"}, "did you mean 'PoppySnare'?"),
+        ({"current_program": 1.0}, {}, "not a number"),
+        ({}, {"threshold_db": "low"}, "is a number from -80 to 0 dB"),
+    ],
+)
+def test_wrong_parameters_are_told(
+    host: PluginHost, numbers: dict[str, float], choices: dict[str, str], told: str
+) -> None:
+    """Each with the nearest name, the range or the words that there are."""
+    found = list(parameter_faults(host.find("ZamCompX2"), numbers, choices))
+    assert len(found) == 1
+    assert told in found[0][1]
+
+
+# --- at work --------------------------------------------------------------------------------------------------------
+
+
+def test_a_plugin_sounds_as_it_is_set(host: PluginHost) -> None:
+    """A compressor far over its threshold turns down; its parameters are in its own units."""
+    sound = noise()
+    with PluginRack(host) as rack:
+        idle = through(rack, Plugin("ZamCompX2", {"threshold_db": 0.0}), sound)
+        pressed = through(rack, Plugin("ZamCompX2", {"threshold_db": -50.0, "ratio": 20.0}), sound)
+    change_db = 20.0 * np.log10(np.std(pressed[:, 10_000:]) / np.std(idle[:, 10_000:]))
+    assert change_db < -10.0, f"{change_db:.1f} dB"
+
+
+@pytest.mark.parametrize("name", ["ZamCompX2", "ZamComp", "ZaMaximX2"])
+def test_the_sound_does_not_depend_on_blocks_or_runs(host: PluginHost, name: str) -> None:
+    """Bit for bit, for a stereo, a mono and a late plugin."""
+    plugin = Plugin(name, {"threshold_db": -25.0})
+    with PluginRack(host) as rack:
+        whole = through(rack, plugin, noise())
+        cut = through(rack, plugin, noise(), (1, 777, 4_096, BLOCK_FRAMES, 63))
+    assert np.array_equal(whole, cut)
+    assert np.ptp(whole) > 0.1
+
+
+@pytest.mark.parametrize("name", ["ZaMaximX2", "ZamCompX2", "ZamEQ2"])
+def test_latency_is_taken_out(host: PluginHost, name: str) -> None:
+    """An impulse at frame n stays at frame n, whatever the plugin holds back."""
+    sound = np.zeros((2, 6_000), np.float32)
+    sound[:, 2_345] = 0.25
+    with PluginRack(host) as rack:
+        out = through(rack, Plugin(name), sound)
+    assert int(np.argmax(np.abs(out[0]))) == 2_345
+
+
+def test_a_mono_plugin_runs_once_per_channel(host: PluginHost) -> None:
+    """Left and right are treated apart: what is silent on one side stays silent there."""
+    sound = noise()
+    sound[1] = 0.0
+    with PluginRack(host) as rack:
+        out = through(rack, Plugin("ZamEQ2", {"boost_cut_1_db": 6.0}), sound)
+    assert np.max(np.abs(out[1])) < 1e-6
+    assert np.std(out[0]) > 0.1
+
+
+def test_a_stand_in_takes_the_slot_and_is_named(host: PluginHost) -> None:
+    """Where the plugin is missing the native processor sounds, to the bit, and report and warning say so."""
+    native = Compressor(-30.0, 4.0)
+    stand_in = Processor("compressor", native)
+    with PluginRack(host) as rack:
+        chain = Chain((Processor("compressor", Plugin("RoughRider3", stand_in=stand_in)),), RATE, rack)
+        assert np.array_equal(chain.process(noise()), Chain((stand_in,), RATE).process(noise()))
+        (report,) = chain.reports()
+        (warning,) = rack.warnings()
+        bare = Chain((Processor("x", Plugin("RoughRider3")),), RATE, rack)
+        assert np.array_equal(bare.process(noise()), noise())
+        assert bare.reports()[0].ran == "nothing in place of RoughRider3"
+    assert report.ran == "compressor in place of RoughRider3"
+    assert report.average_gain_db is not None
+    assert report.average_gain_db < 0.0
+    assert warning.code == "PLUGIN_MISSING"
+
+
+def test_what_ran_is_reported_with_its_version(host: PluginHost) -> None:
+    """Name as it was asked for, and the plugin's own version."""
+    with PluginRack(host) as rack:
+        chain = Chain((Processor("glue", Plugin("ZamCompX2")),), RATE, rack)
+        assert chain.reports()[0].ran == f"ZamCompX2 {host.find('ZamCompX2').version}"
+        assert rack.warnings() == ()
+
+
+def test_a_crash_at_work_is_an_error_and_nothing_else(host: PluginHost) -> None:
+    """The process of the plugin is killed in the middle of a song: the next block says so within a moment."""
+    with PluginRack(host) as rack:
+        hosted = rack.open(Plugin("ZamCompX2"), RATE)
+        assert isinstance(hosted, HostedPlugin)
+        hosted.process(noise(4_096))
+        os.kill(hosted.process_id, signal.SIGKILL)
+        with pytest.raises(PluginFailed, match="signal 9 at work") as raised:
+            hosted.process(noise(4_096))
+    assert raised.value.reason == "PLUGIN_CRASHED"
+    assert raised.value.metadata == {"plugin": "ZamCompX2"}
+
+
+def test_a_hang_at_work_ends_at_the_time_limit() -> None:
+    """A plugin that stops in the middle of a song is given up, and its process is gone."""
+    host = PluginHost((zam_folder(),), PluginLimits(block_seconds=0.5, warm_processes=0))
+    with PluginRack(host) as rack:
+        hosted = rack.open(Plugin("ZamCompX2"), RATE)
+        assert isinstance(hosted, HostedPlugin)
+        os.kill(hosted.process_id, signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(PluginFailed) as raised:
+            hosted.process(noise(4_096))
+        assert time.monotonic() - began < 5.0
+        assert raised.value.reason == "PLUGIN_HUNG"
+    assert not alive(hosted.process_id)
+
+
+def test_a_second_fault_makes_way_for_the_stand_in(host: PluginHost) -> None:
+    """One retry with the plugin; then its stand-in, a warning, and for some minutes nobody tries it again."""
+    plugin = Plugin("ZamCompX2")
+    fault = PluginFailed("ZamCompX2", "ZamCompX2 ended", "PLUGIN_CRASHED")
+    with PluginRack(host) as rack:
+        assert rack.open(plugin, RATE) is not None
+        rack.failed(fault)
+        assert rack.open(plugin, RATE) is not None
+        assert rack.warnings() == ()
+        rack.failed(fault)
+        assert rack.open(plugin, RATE) is None
+        assert [warning.code for warning in rack.warnings()] == ["PLUGIN_CRASHED"]
+    assert host.find("ZamCompX2").reason == "PLUGIN_CRASHED"
+
+
+def test_memory_of_a_plugin_is_limited() -> None:
+    """The limit holds for its process from the start: one that is too small is a fault of the plugin, not of ours."""
+    host = PluginHost((zam_folder(),), PluginLimits(memory_bytes=96 * 1024**2, warm_processes=0))
+    assert host.find("ZamCompX2").reason == "PLUGIN_CRASHED"
+
+
+def test_processes_are_kept_warm_and_end_with_the_host() -> None:
+    """The next plugin finds a process that is up; nothing is left when the host closes."""
+    host = PluginHost((zam_folder(),), PluginLimits(warm_processes=2))
+    host.find("ZamCompX2")
+    waiting = host.waiting_process_ids()
+    assert len(waiting) == 2
+    with PluginRack(host) as rack:
+        hosted = rack.open(Plugin("ZamCompX2"), RATE)
+        assert isinstance(hosted, HostedPlugin)
+        assert hosted.process_id in waiting
+        left = [*host.waiting_process_ids(), hosted.process_id]
+    host.close()
+    assert not any(alive(process_id) for process_id in left)
+
+
+def test_plugins_run_at_once_and_off_the_main_thread(host: PluginHost) -> None:
+    """Four threads, one plugin each: all give what one alone gives."""
+    alone: list[np.ndarray] = []
+    with PluginRack(host) as rack:
+        alone.append(through(rack, Plugin("ZamCompX2", {"threshold_db": -30.0}), noise()))
+    results: list[np.ndarray] = []
+
+    def work() -> None:
+        with PluginRack(host) as own:
+            results.append(through(own, Plugin("ZamCompX2", {"threshold_db": -30.0}), noise()))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    assert all(np.array_equal(result, alone[0]) for result in results)
