@@ -22,6 +22,8 @@ from outboard.audio.filters import Audio, SosFilter, butterworth_high_pass, to_f
 MAX_SIDE_GAIN = 1.4
 # Taps of the band-by-band filters, odd.
 FIELD_TAPS = 2047
+# Below this no side signal is rolled off.
+_LOWEST_HERTZ = 1.0
 
 
 def mid_side(block: NDArray[Any]) -> NDArray[np.float64]:
@@ -41,7 +43,7 @@ class WidthSettings:
 
     Attributes:
         side_gain: factor on the side signal, 0 (mono) to 1.4.
-        mono_below_hertz: under this corner the side signal is rolled off by 12 dB an octave; 0: nowhere.
+        mono_below_hertz: under this corner the side signal is rolled off by 12 dB an octave; under 1 Hz: nowhere.
         balance: -1 (right only) to 1 (left only): ``left * min(1, 1 + b)``, ``right * min(1, 1 - b)``.
     """
 
@@ -63,7 +65,7 @@ class Width:
         self.settings = settings
         self._high_pass = (
             SosFilter(butterworth_high_pass(settings.mono_below_hertz, sample_rate_hertz), 1)
-            if settings.mono_below_hertz > 0
+            if settings.mono_below_hertz >= _LOWEST_HERTZ
             else None
         )
 

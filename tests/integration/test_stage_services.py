@@ -27,6 +27,7 @@ from outboard.v1 import (
     separator_service_pb2,
 )
 from services.master import settings as master_settings
+from services.master.chain_rules import processor_violations
 from services.mixer import console
 from services.restorer import settings as restorer_settings
 from services.separator import engines as separator_engines
@@ -315,8 +316,10 @@ def test_domain_dataclasses_map_to_their_messages(kind: type, message: Any, aske
 
 
 def test_a_processor_that_the_master_lacks_is_refused() -> None:
-    """The master's chain knows fewer processors than the contract: a plan with another one is refused, not thinned."""
-    chorus = processor_pb2.Processor(label="wobble", chorus=processor_pb2.Chorus())
-    plan = master_service_pb2.MasterPlan(intent="MASTER_INTENT_LOUD", engine="chain", chain=[chorus])
-    with pytest.raises(InvalidInput, match="chorus is not supported here"):
-        from_message(plan, master_settings.MasterPlan, "config.plan.")
+    """Plugins are the console's: a master's plan with one is refused, not thinned."""
+    plugin = processor_pb2.Processor(label="glue", plugin=processor_pb2.Plugin(name="ZamCompX2"))
+    plan = master_service_pb2.MasterPlan(intent="MASTER_INTENT_LOUD", engine="chain", chain=[plugin])
+    chain = from_message(plan, master_settings.MasterPlan, "config.plan.").chain
+    (violation,) = processor_violations(chain, 4.0, 1.4, RATE)
+    assert violation.field == "chain[0].plugin"
+    assert "plugins run on the console" in violation.description
