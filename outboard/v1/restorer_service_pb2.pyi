@@ -192,21 +192,21 @@ class Diagnosis(_message.Message):
     CLIPPED_SAMPLES_FIELD_NUMBER: _builtins.int
     DC_OFFSET_FIELD_NUMBER: _builtins.int
     bandwidth_hertz: _builtins.float
-    """Where the spectrum ends, in hertz; not measured yet."""
+    """Where the spectrum ends, in hertz. Unset for silence."""
     bandwidth_slope_db_per_octave: _builtins.float
-    """How steeply it ends, in dB per octave; not measured yet."""
+    """How steeply it ends, in dB per octave, positive."""
     brick_wall: _builtins.bool
-    """Whether the end looks like a codec's wall and not like a natural one; not measured yet."""
+    """Whether the spectrum was cut off there, by a codec or a low-pass, and did not fade."""
     spectral_hole_ratio: _builtins.float
-    """Share of the time-frequency plane that was emptied, 0 to 1; not measured yet."""
+    """Share of the time-frequency plane that was emptied, 0 to 1."""
     shimmer_index: _builtins.float
     """Metallic peaks at 8 to 12 kHz, 0 clean to 1 severe."""
     noise_floor_dbfs: _builtins.float
     """Level of the noise floor in dBFS: mean power of what every band never falls below."""
     noise_stationarity: _builtins.float
-    """How steady the noise floor is, 0 to 1; not measured yet."""
+    """How steady the noise floor is, 0 to 1."""
     sibilance_index: _builtins.float
-    """Excess of sibilants, 0 none to 1 severe; not measured yet."""
+    """How far sibilants stand out of a voice, 0 not at all to 1 severely. Unset where there are none."""
     clipped_samples: _builtins.int
     """Samples in flat runs at the top of the scale."""
     @_builtins.property

@@ -1,7 +1,8 @@
 """What is wrong with a stem: two passes over it in fixed cells, whatever its length.
 
 The first pass finds levels (peak, mean, power) and refuses NaN and infinities; the second counts clipped samples and
-surveys resonances, which both need the levels of the whole stem.
+surveys resonances, which both need the levels of the whole stem, and looks at spectra: where they end, their holes,
+sibilants, and the noise beneath.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from outboard.audio.analysis.holes import HoleMeter
+from outboard.audio.cutoff import Cutoff, CutoffMeter
 from outboard.audio.declip import count_clipped
 from outboard.audio.resonance import HOPS_PER_CELL, Survey, Surveyor, window_frames
+from outboard.audio.spectrum import SpectrumBatch, SpectrumStream
 from outboard.errors import InvalidInput
 from services.restorer.noise import NoiseMeter
 from services.restorer.settings import Diagnosis
+from services.restorer.sibilance import SibilanceMeter
 
 Audio = NDArray[np.float32]
 Progress = Callable[[float], None]
@@ -29,12 +34,23 @@ def cell_frames(sample_rate_hertz: int) -> int:
 
 @dataclass(frozen=True)
 class Examination:
-    """A diagnosis with what the treatments need: peak level of each channel, mean power, survey of resonances."""
+    """A diagnosis with what the treatments need.
+
+    Attributes:
+        diagnosis: what is told.
+        levels: highest absolute sample of each channel.
+        power: mean power over channels.
+        survey: of resonances.
+        cutoff: the spectrum's end; None for silence.
+        voice_power: of the frames at 300 Hz to 3 kHz, against which sibilants are held.
+    """
 
     diagnosis: Diagnosis
     levels: NDArray[np.float64]
     power: float
     survey: Survey
+    cutoff: Cutoff | None = None
+    voice_power: float = 0.0
 
 
 @dataclass
@@ -56,21 +72,43 @@ class Examiner:
         self._surveyor = Surveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._clipped = 0
         self._noise = NoiseMeter()
+        self._spectra = SpectrumStream(self.sample_rate_hertz, self.levels.size)
+        self._cutoff = CutoffMeter(self._spectra.bin_hertz, self._spectra.size // 2 + 1)
+        self._holes = HoleMeter(self._spectra.bin_hertz)
+        self._sibilance = SibilanceMeter()
 
     def add(self, cell: Audio) -> None:
         """Examine the next cell; the last one may be shorter."""
         self._clipped += count_clipped(cell, self.levels)
         self._noise.add(cell)
+        self._look(self._spectra.process(cell))
         missing = self._surveyor.cell_frames - cell.shape[1]
         self._surveyor.add(np.pad(cell, ((0, 0), (0, missing))) if missing else cell)
 
     def finish(self) -> Examination:
         """What was found in all of it."""
         survey = self._surveyor.finish()
+        self._look(self._spectra.finish())
+        cutoff = self._cutoff.finish()
         diagnosis = Diagnosis(
-            survey.index, self._clipped, tuple(float(mean) for mean in self.means), self._noise.floor_dbfs()
+            bandwidth_hertz=cutoff.hertz if cutoff else None,
+            bandwidth_slope_db_per_octave=cutoff.slope_db_per_octave if cutoff else None,
+            brick_wall=cutoff is not None and cutoff.is_wall,
+            spectral_hole_ratio=self._holes.spectral_hole_ratio,
+            shimmer_index=survey.index,
+            noise_floor_dbfs=self._noise.floor_dbfs(),
+            noise_stationarity=self._noise.stationarity(),
+            sibilance_index=self._sibilance.sibilance_index,
+            clipped_samples=self._clipped,
+            dc_offset=tuple(float(mean) for mean in self.means),
         )
-        return Examination(diagnosis, self.levels, self.power, survey)
+        return Examination(diagnosis, self.levels, self.power, survey, cutoff, self._sibilance.voice_power)
+
+    def _look(self, batches: Iterator[SpectrumBatch]) -> None:
+        for batch in batches:
+            self._cutoff.take(batch)
+            self._holes.take(batch)
+            self._sibilance.take(batch)
 
 
 def cells(array: Audio, sample_rate_hertz: int) -> Iterator[Audio]:

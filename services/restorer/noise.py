@@ -4,6 +4,10 @@ In every band of hearing some moments hold nothing but noise (between words, bet
 the band's level over time is the noise in it: minimum statistics, Martin 2001, over the whole stem and so with no
 window to choose. It is blind to noise that comes and goes, and takes a note that lasts all the time for noise; a
 stem that is silent for a tenth of its time has none. Levels are counted in steps of half a dB: memory is fixed.
+
+The floor is steady where quiet moments are alike: in the bands of at least six bins, the levels that a twentieth and a
+fifth of the frames stay below lie about 2 dB apart in steady noise. What they lie further apart, e, gives the
+stationarity ``exp(-e / 6 dB)``, averaged by the bands' power.
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ FRAME = 1024
 _BANDS = 32
 _QUIETEST_SHARE = 0.1
 _LOWEST_DB, _HIGHEST_DB, _STEP_DB = -160.0, 60.0, 0.5
+_STEADY_SHARES = (0.05, 0.2)
+_FEWEST_STEADY_BINS = 6
+_STEADY_SPREAD_DB, _SPREAD_SCALE_DB = 2.0, 6.0
 _FEWEST_FRAMES = 40  # 0.85 s at 48 kHz: in less there may be no quiet moment
 
 
@@ -50,5 +57,22 @@ class NoiseMeter:
         frames = int(np.sum(self._counts[0]))
         if frames < _FEWEST_FRAMES:
             return None
-        quiet = np.argmax(np.cumsum(self._counts, axis=1) >= _QUIETEST_SHARE * frames, axis=1)
-        return float(10.0 * np.log10(np.sum(10.0 ** ((self._levels_db[quiet] + _STEP_DB / 2) / 10.0))))
+        return float(10.0 * np.log10(np.sum(10.0 ** (self._exceeded_db(_QUIETEST_SHARE) / 10.0))))
+
+    def stationarity(self) -> float | None:
+        """How steady the noise is, 0 to 1; None where there is too little of it, or none."""
+        if int(np.sum(self._counts[0])) < _FEWEST_FRAMES:
+            return None
+        low_db, high_db = (self._exceeded_db(share) for share in _STEADY_SHARES)
+        wide = np.diff(np.append(self._starts, FRAME // 2 + 1)) >= _FEWEST_STEADY_BINS
+        weights = 10.0 ** (self._exceeded_db(_QUIETEST_SHARE)[wide] / 10.0)
+        if np.sum(weights) <= np.count_nonzero(wide) * 10.0 ** ((_LOWEST_DB + _STEP_DB) / 10.0):
+            return None
+        over_db = np.maximum(0.0, (high_db - low_db)[wide] - _STEADY_SPREAD_DB)
+        return float(np.average(np.exp(-over_db / _SPREAD_SCALE_DB), weights=weights))
+
+    def _exceeded_db(self, share: float) -> NDArray[np.float64]:
+        """The level that a share of the frames stays below, per band."""
+        frames = int(np.sum(self._counts[0]))
+        quiet = np.argmax(np.cumsum(self._counts, axis=1) >= share * frames, axis=1)
+        return np.asarray(self._levels_db[quiet] + _STEP_DB / 2)

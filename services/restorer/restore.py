@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.audio import declip
 from outboard.audio.reporting import EngineInfo, Progress, Warning, part
-from outboard.audio.resonance import Tamer
 from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
-from services.restorer.diagnosis import Examination, Examiner, LevelMeter, cell_frames, cells, diagnose, examine
+from services.restorer import bandwidth
+from services.restorer.diagnosis import Examination, LevelMeter, cells, diagnose, examine
+from services.restorer.repair import actions, decide, repaired
 from services.restorer.settings import (
+    BANDWIDTH,
+    DEEPFILTERNET3,
     ENGINES,
     PASSTHROUGH,
     REPAIR,
@@ -39,26 +41,7 @@ __all__ = ["Diagnosis", "RestorationReport", "RestorationSettings", "Restoration
 
 Audio = NDArray[np.float32]
 
-FEWEST_CLIPPED_SAMPLES = 12  # four flat peaks: fewer are chance
-SMALLEST_DC = 1e-3  # of full scale, -60 dBFS
-SHORTEST_FOR_DC_SECONDS = 1.0  # in less, a mean is a low note
-SLIGHT_SHIMMER_INDEX = 0.03  # up to here nothing is done ...
-CLEAR_SHIMMER_INDEX = 0.1  # ... and from here on all of it; released recordings lie at 0
-_PASSTHROUGH = next(info for info in ENGINES if info.name == PASSTHROUGH)
 EXAMINING_SHARE = 0.3  # of the work, for progress
-
-
-@dataclass(frozen=True)
-class _Treatment:
-    """How much of each treatment is used, 0 to 1."""
-
-    declip: float
-    dc: float
-    resonance: float
-
-    @property
-    def is_none(self) -> bool:
-        return not (self.declip or self.dc or self.resonance)
 
 
 def restore(
@@ -90,7 +73,7 @@ def restore(
     """
     steps = resolved_steps(settings)
     if voice is None and not settings.steps:
-        steps = (RestorationStep(REPAIR),)
+        steps = tuple(step for step in steps if step.engine != DEEPFILTERNET3)
     if array.ndim != 2 or array.shape[0] < 1:
         raise InvalidInput(f"a stem is (channels, frames), not {array.shape}", field="chunk")
     report_progress = progress or _ignore
@@ -101,7 +84,9 @@ def restore(
     with ExitStack() as spools:
         for index, step in enumerate(steps):
             work.begin(index, len(steps))
-            if step.engine != REPAIR:
+            if step.engine == BANDWIDTH:
+                work.extend(step, settings, spools=spools)
+            elif step.engine != REPAIR:
                 work.denoise(step, settings.role, is_named=bool(settings.steps), spools=spools)
             elif all(work.is_idle(later, settings.role) for later in steps[index + 1 :]):
                 yield from work.repaired(step, is_last=True)
@@ -116,6 +101,10 @@ def restore(
                 report_progress(1.0)
         report_progress(1.0)
     return work.report(_warnings(array, sample_rate_hertz, examined))
+
+
+def _engine(name: str) -> EngineInfo:
+    return next(info for info in ENGINES if info.name == name)
 
 
 def _ignore(_: float) -> None:
@@ -134,34 +123,7 @@ def _pass_through(
         done += cell.shape[1]
         progress(done / array.shape[1])
     nothing = Diagnosis()
-    return RestorationReport((_PASSTHROUGH,), nothing, nothing, (), array.shape[1], unchanged=True)
-
-
-def _decide(examined: Examination, seconds: float, amount: float | None) -> tuple[_Treatment, dict[str, str]]:
-    """How much of each treatment the diagnosis asks for (scaled by a given amount), and why, in a sentence each."""
-    found = examined.diagnosis
-    most = 1.0 if amount is None else amount
-    reasons = {}
-    is_clipped = found.clipped_samples >= FEWEST_CLIPPED_SAMPLES
-    reasons["declip"] = f"{found.clipped_samples} samples in flat peaks" if is_clipped else "no clipped peaks"
-    largest_dc = max((abs(offset) for offset in found.dc_offset), default=0.0)
-    has_dc = largest_dc >= SMALLEST_DC and seconds >= SHORTEST_FOR_DC_SECONDS
-    reasons["dc"] = (
-        f"a constant offset of {largest_dc:.4f}" if has_dc else f"an offset of {largest_dc:.1e} does no harm"
-    )
-    if largest_dc >= SMALLEST_DC and not has_dc:
-        reasons["dc"] = "too short to tell an offset from a low note"
-    index = found.shimmer_index
-    shimmer = 0.0 if index is None else (index - SLIGHT_SHIMMER_INDEX) / (CLEAR_SHIMMER_INDEX - SLIGHT_SHIMMER_INDEX)
-    shimmer = float(np.clip(shimmer, 0.0, 1.0))
-    reasons["resonance"] = (
-        "nothing sounds between 8 and 12 kHz" if index is None
-        else f"lasting narrow peaks, shimmer index {index:.2f}" if shimmer
-        else f"shimmer index {index:.2f} is as clean recordings have it"
-    )  # fmt: skip
-    if amount == 0:
-        reasons = dict.fromkeys(reasons, "amount 0 was asked for")
-    return _Treatment(most * is_clipped, most * has_dc, most * shimmer), reasons
+    return RestorationReport((_engine(PASSTHROUGH),), nothing, nothing, (), array.shape[1], unchanged=True)
 
 
 @dataclass
@@ -199,6 +161,8 @@ class _Work:
 
     def is_idle(self, step: RestorationStep, role: str) -> bool:
         """Whether a step will do nothing."""
+        if step.engine == BANDWIDTH:
+            return not bandwidth.plan(role, step.amount, self.examined.cutoff).amount
         return step.engine != REPAIR and (self._cannot(step) or not self._voice_plan(step, role).amount)
 
     def take(self, array: Audio) -> None:
@@ -211,13 +175,13 @@ class _Work:
     def repaired(self, step: RestorationStep, *, is_last: bool) -> Generator[Audio, None, None]:
         """The repaired stem, cell by cell."""
         seconds = self.array.shape[1] / self.sample_rate_hertz
-        treatment, reasons = _decide(self.examined, seconds, step.amount)
+        treatment, reasons = decide(self.examined, seconds, step.amount)
         before = self.examined.diagnosis
-        left = yield from _repaired(self.array, self.sample_rate_hertz, self.examined, treatment, self._step_progress)
+        left = yield from repaired(self.array, self.sample_rate_hertz, self.examined, treatment, self._step_progress)
         self._left = left
         self._unchanged = self._unchanged and treatment.is_none
-        self._engines.append(ENGINES[0])
-        self._actions += _actions(treatment, reasons, before, left)
+        self._engines.append(_engine(REPAIR))
+        self._actions += actions(treatment, reasons, before, left)
         self.is_delivered = self.is_delivered or is_last
 
     def denoise(self, step: RestorationStep, role: str, *, is_named: bool, spools: ExitStack) -> None:
@@ -254,6 +218,30 @@ class _Work:
             RestorationAction(step.engine, "noise", how.amount * told, how.reason + guarded, floor, left)
         )
 
+    def extend(self, step: RestorationStep, settings: RestorationSettings, *, spools: ExitStack) -> None:
+        """Give a stem that was cut off a new top."""
+        how = bandwidth.plan(settings.role, step.amount, self.examined.cutoff)
+        before = self.examined.diagnosis.bandwidth_hertz
+        reason, amount, after = how.reason, 0.0, before
+        if how.amount:
+            seed = settings.seed or 0
+            result, amount = bandwidth.rendered(
+                self.array,
+                self.sample_rate_hertz,
+                how,
+                self.examined.power,
+                seed,
+                self.directory,
+                self._step_progress,
+            )
+            self.take(spools.enter_context(result).array)
+            self._unchanged = False
+            self._engines.append(_engine(BANDWIDTH))
+            after = self._left.bandwidth_hertz
+            if amount < how.amount:
+                reason += "; no more of it than 36 dB below the voice"
+        self._actions.append(RestorationAction(BANDWIDTH, "extension", amount, reason, before, after))
+
     def report(self, warnings: tuple[Warning, ...]) -> RestorationReport:
         """All of it."""
         return RestorationReport(
@@ -277,93 +265,6 @@ class _Work:
     def _fail(self, engine: str, why: str) -> None:
         self._failed.append(engine)
         self._warnings.append(Warning("RESTORATION_FAILED", f"{engine} left the stem as it was: {why}"))
-
-
-def _repaired(
-    array: Audio, sample_rate_hertz: int, examined: Examination, treatment: _Treatment, progress: Progress
-) -> Generator[Audio, None, Diagnosis]:
-    """Yields the treated stem cell by cell; returns what is left of its faults."""
-    source = _Source(array, examined, treatment)
-    tamer = Tamer(examined.survey, sample_rate_hertz, treatment.resonance) if treatment.resonance else None
-    examiner = Examiner(sample_rate_hertz, examined.levels, np.zeros(array.shape[0]), examined.power)
-    meter = LevelMeter(array.shape[0])
-    size = cell_frames(sample_rate_hertz)
-    for number, start in enumerate(range(0, array.shape[1], size)):
-        frames = min(size, array.shape[1] - start)
-        cell = source.read(start, frames)
-        correction = None
-        if tamer is not None:
-            around = tamer.lookaround_frames
-            correction = tamer.correction(source.read(start - around, size + 2 * around), number)
-        if correction is not None:
-            cell = np.asarray(cell + correction[:, :frames], dtype=np.float32)
-        if not treatment.is_none:
-            examiner.add(cell)
-            meter.add(cell)
-        yield cell
-        progress((start + frames) / array.shape[1])
-    if treatment.is_none:
-        return examined.diagnosis
-    left = examiner.finish().diagnosis
-    return replace(left, dc_offset=tuple(float(mean) for mean in meter.means))
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The stem with clipped peaks redrawn and DC removed, readable at any place (silence past its ends)."""
-
-    array: Audio
-    examined: Examination
-    treatment: _Treatment
-
-    def read(self, start: int, frames: int) -> Audio:
-        """float32 (channels, frames) from `start`, which may be negative."""
-        part = self._declipped(start, frames) if self.treatment.declip else self._padded(start, frames)
-        if not self.treatment.dc:
-            return part
-        offsets = np.array(self.examined.diagnosis.dc_offset)[:, None] * self.treatment.dc
-        inside = np.arange(start, start + frames)
-        is_stem = (inside >= 0) & (inside < self.array.shape[1])
-        return np.where(is_stem, part - offsets, part).astype(np.float32)
-
-    def _padded(self, start: int, frames: int) -> Audio:
-        part = self.array[:, max(0, start) : max(0, start + frames)]
-        if part.shape[1] == frames:
-            return np.array(part, dtype=np.float32)
-        padded = np.zeros((self.array.shape[0], frames), dtype=np.float32)
-        first = max(0, -start)
-        padded[:, first : first + part.shape[1]] = part
-        return padded
-
-    def _declipped(self, start: int, frames: int) -> Audio:
-        """Whole cores around what is asked for, so that a sample is the same from wherever it is read."""
-        first = start // declip.CORE_FRAMES * declip.CORE_FRAMES
-        cores = -(-(start + frames - first) // declip.CORE_FRAMES)
-        around = declip.LOOKAROUND_FRAMES
-        raw = self._padded(first - around, cores * declip.CORE_FRAMES + 2 * around)
-        drawn, changed = declip.declip(raw, self.examined.levels)
-        middle = raw[:, around : raw.shape[1] - around]
-        if changed and self.treatment.declip < 1:
-            drawn = middle + np.float32(self.treatment.declip) * (drawn - middle)
-        return np.ascontiguousarray(drawn[:, start - first : start - first + frames])
-
-
-def _actions(
-    treatment: _Treatment, reasons: dict[str, str], found: Diagnosis, left: Diagnosis
-) -> tuple[RestorationAction, ...]:
-    """One action per treatment, with the measure that decided it, before and after."""
-
-    def largest(offsets: tuple[float, ...]) -> float | None:
-        return max((abs(offset) for offset in offsets), default=None)
-
-    measures: dict[str, tuple[float | None, float | None]] = {
-        "declip": (found.clipped_samples, left.clipped_samples),
-        "dc": (largest(found.dc_offset), largest(left.dc_offset)),
-        "resonance": (found.shimmer_index, left.shimmer_index),
-    }
-    return tuple(
-        RestorationAction(REPAIR, name, getattr(treatment, name), reasons[name], *measures[name]) for name in measures
-    )
 
 
 def _warnings(array: Audio, sample_rate_hertz: int, examined: Examination) -> tuple[Warning, ...]:

@@ -9,6 +9,7 @@ from outboard.errors import InvalidInput
 
 REPAIR = "repair"
 DEEPFILTERNET3 = "deepfilternet3"
+BANDWIDTH = "bandwidth"
 PASSTHROUGH = "passthrough"
 
 
@@ -36,7 +37,7 @@ class RestorationSettings:
     Attributes:
         role: what the stem plays, lower case; "" where it is not known.
         steps: in order; none: every available engine in automatic mode; one "passthrough": nothing is done.
-        seed: of everything random; None: 0. `repair` draws nothing.
+        seed: of everything random (the noise of `bandwidth`); None: 0.
     """
 
     role: str = ""
@@ -49,16 +50,28 @@ class Diagnosis:
     """What was measured on a stem; None where it cannot be, or is not, measured.
 
     Attributes:
+        bandwidth_hertz: where the spectrum ends (`outboard.audio.cutoff`).
+        bandwidth_slope_db_per_octave: how steeply, positive.
+        brick_wall: whether it was cut off there (a codec, a low-pass) and did not fade.
+        spectral_hole_ratio: share of the time-frequency plane that was emptied (`outboard.audio.analysis.holes`).
         shimmer_index: metallic peaks at 8 to 12 kHz, 0 clean to 1 severe (`outboard.audio.resonance`).
         noise_floor_dbfs: mean power of what every band never falls below (`services.restorer.noise`).
+        noise_stationarity: how steady that is, 0 to 1.
+        sibilance_index: how far sibilants stand out of a voice, 0 to 1 (`services.restorer.sibilance`).
         clipped_samples: in flat runs of at least three at the top of a channel.
         dc_offset: mean of each channel, as a fraction of full scale.
     """
 
+    bandwidth_hertz: float | None = None
+    bandwidth_slope_db_per_octave: float | None = None
+    brick_wall: bool = False
+    spectral_hole_ratio: float | None = None
     shimmer_index: float | None = None
+    noise_floor_dbfs: float | None = None
+    noise_stationarity: float | None = None
+    sibilance_index: float | None = None
     clipped_samples: int = 0
     dc_offset: tuple[float, ...] = ()
-    noise_floor_dbfs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,10 +79,11 @@ class RestorationAction:
     """One treatment, done or left alone.
 
     Attributes:
-        engine, treatment: for instance "repair" and "declip", "dc" or "resonance".
+        engine, treatment: for instance "repair" and "declip", "dc" or "resonance"; "bandwidth" and "extension".
         amount: 0 to 1; 0 where it was left alone.
         reason: why, in a sentence.
-        before, after: the measure that decided (clipped samples, largest DC, shimmer index, noise in dBFS).
+        before, after: the measure that decided (clipped samples, largest DC, shimmer index, noise in dBFS, bandwidth in
+            Hz).
     """
 
     engine: str
@@ -117,6 +131,11 @@ ENGINES: tuple[EngineInfo, ...] = (
         precision="float32",
         description="Takes noise from voices, where it is found or where it is asked for: a network made for speech.",
     ),
+    EngineInfo(
+        BANDWIDTH,
+        1,
+        description="Gives a stem that was cut off below 16 kHz a new top: the band below, in the stem's own envelope.",
+    ),
     EngineInfo(PASSTHROUGH, 1, description="Leaves the stem as it is, bit by bit."),
 )
 
@@ -154,4 +173,4 @@ def resolved_steps(settings: RestorationSettings) -> tuple[RestorationStep, ...]
     names = [step.engine for step in settings.steps]
     if len(set(names)) != len(names):
         raise InvalidInput("an engine stands in the chain twice", reason="OPTIONS_CONFLICT", field="settings.steps")
-    return settings.steps or (RestorationStep(REPAIR), RestorationStep(DEEPFILTERNET3))
+    return settings.steps or tuple(RestorationStep(engine) for engine in (REPAIR, DEEPFILTERNET3, BANDWIDTH))

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scipy import signal
 
 from outboard.audio.analysis import Analysis, analyze
 from outboard.audio.demo import DemoSong, synthesise
@@ -37,7 +38,7 @@ from services.mixer.hearing import hear
 from services.mixer.mix import mix
 from services.mixer.plan import plan as plan_mix
 from services.restorer.restore import restore
-from services.restorer.settings import REPAIR, RestorationSettings, engines
+from services.restorer.settings import BANDWIDTH, REPAIR, RestorationSettings, RestorationStep, engines
 from services.separator.engines import SeparationSettings
 from services.separator.separate import list_engines, separate
 
@@ -80,8 +81,20 @@ def separated(folder: Path, preset: Preset) -> dict[str, Audio]:
 def restored(folder: Path, preset: Preset) -> dict[str, Audio]:
     """A song that is clipped, carries an offset and shimmers."""
     spoiled = np.clip(2.0 * excerpt(demo().song) + 0.02, -1.0, 1.0).astype(np.float32)
-    blocks = restore(spoiled, demo().sample_rate_hertz, RestorationSettings())
+    blocks = restore(spoiled, demo().sample_rate_hertz, RestorationSettings(steps=(RestorationStep(REPAIR),)))
     return {"stem": np.concatenate(list(blocks), axis=1)}
+
+
+def extended(folder: Path, preset: Preset) -> dict[str, Audio]:
+    """Stems that were cut off at 8 kHz."""
+    taps = signal.firwin(801, 8_000.0, window=("kaiser", 9.0), fs=demo().sample_rate_hertz)
+    found = {}
+    for name, stem in stems().items():
+        cut = signal.oaconvolve(stem, taps[None, :], mode="same", axes=1).astype(np.float32)
+        settings = RestorationSettings(steps=(RestorationStep(BANDWIDTH),))
+        blocks = restore(cut, demo().sample_rate_hertz, settings)
+        found[name] = np.concatenate(list(blocks), axis=1)
+    return found
 
 
 def mixed(folder: Path, preset: Preset) -> dict[str, Audio]:
@@ -121,6 +134,11 @@ ENGINES: dict[str, tuple[Callable[[], int], str, Callable[[Path, Preset], dict[s
         lambda: next(engine.version for engine in engines() if engine.name == REPAIR),
         "ENGINES in services/restorer/settings.py",
         restored,
+    ),
+    "restorer bandwidth": (
+        lambda: next(engine.version for engine in engines() if engine.name == BANDWIDTH),
+        "ENGINES in services/restorer/settings.py",
+        extended,
     ),
     "mixer console": (
         lambda: engine_info(CONSOLE).version,
