@@ -223,6 +223,8 @@ def _torch_core(variant: Variant, how: Arithmetic, root: Path | None) -> tuple[C
         from outboard.models.htdemucs import network
     except ModuleNotFoundError as error:
         raise FailedPrecondition(install_hint((error.name or "torch",)), reason="ENGINE_UNAVAILABLE") from error
+    if how.device != "cpu":
+        network.keep_positions()
     weights = WeightsFolder(find(variant.model), root).require(f"{variant.signature}.safetensors")
     core = network.Core(network.load(weights, variant.sources), variant.kept).to(how.device)
 

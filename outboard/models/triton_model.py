@@ -18,6 +18,7 @@ from outboard.errors import InvalidInput, OutboardError
 from outboard.models.htdemucs.network import Core, keep_positions, load
 from outboard.models.htdemucs.variants import VARIANTS
 from outboard.models.registry import find
+from outboard.models.triton_precision import DEFAULT_PRECISION
 from outboard.models.triton_torch import PRECISIONS, Windows
 from outboard.models.weights import WeightsFolder
 
@@ -53,7 +54,7 @@ class TritonPythonModel:
 
 def _windows(name: str, config: dict[str, Any], device: str) -> Windows:
     parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-    precision = parameters.get("precision", "fp32")
+    precision = parameters.get("precision", DEFAULT_PRECISION)
     if precision not in PRECISIONS:
         allowed = ", ".join(PRECISIONS)
         raise InvalidInput(f"precision must be one of {allowed}, not {precision!r}", reason="MODEL_INVALID")

@@ -49,6 +49,11 @@ class View:
         told = self.inventory.get(name)
         return told["digest"] if told else ""
 
+    def precision(self, name: str) -> str:
+        """How exactly the server computes a model of the registry; empty where it is not known."""
+        told = self.inventory.get(name)
+        return told["precision"] if told else ""
+
 
 async def look(connection: Connection) -> View:
     """Asks the server; what goes wrong stands in the view."""

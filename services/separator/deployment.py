@@ -105,7 +105,8 @@ def _served(client: TritonInference, info: EngineInfo) -> EngineInfo:
     for problem in (*problems, view.weights_problem(info.name)):
         if problem:
             return _unavailable(info, problem.message, problem.reason)
-    return replace(info, weights_digest=view.weights_digest(info.name), backend="triton", device="triton")
+    digest, precision = view.weights_digest(info.name), view.precision(info.name)
+    return replace(info, weights_digest=digest, backend="triton", device="triton", precision=precision)
 
 
 def _unavailable(info: EngineInfo, reason: str, error: str) -> EngineInfo:

@@ -20,6 +20,7 @@ FOUR_STEMS = (VOCALS, "drums", "bass", "other")
 FIVE_STEMS = (*FOUR_STEMS, "piano")
 SIX_STEMS = (*FIVE_STEMS, "guitar")
 STEMS_BY_COUNT: Mapping[int, tuple[str, ...]] = {2: TWO_STEMS, 4: FOUR_STEMS, 5: FIVE_STEMS, 6: SIX_STEMS}
+DEFAULT_STEM_COUNT = 4
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class SeparationSettings:
     Attributes:
         engine: name; empty for the best available.
         stem_count: 2 (vocals, instrumental), 4 (vocals, drums, bass, other), 5 (plus piano) or 6 (plus guitar);
-            unset: 4.
+            unset: `DEFAULT_STEM_COUNT`.
         overlap: of neighbouring model windows, 0 to 0.75; engines without model windows ignore it.
         shifts: random shifts averaged, 0 to 10; engines without model windows ignore it.
         seed: of everything random.
@@ -132,7 +133,7 @@ class PassThrough:
     )
 
     def open(self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts) -> Separation:
-        return _PassThroughSeparation(STEMS_BY_COUNT[settings.stem_count or 4])
+        return _PassThroughSeparation(stems_of(settings))
 
 
 class _PassThroughSeparation:
@@ -149,6 +150,11 @@ class _PassThroughSeparation:
 
     def confidence(self) -> float | None:
         return None
+
+
+def stems_of(settings: SeparationSettings) -> tuple[str, ...]:
+    """The names of the stems that settings ask for, in order."""
+    return STEMS_BY_COUNT[settings.stem_count or DEFAULT_STEM_COUNT]
 
 
 def general_stem(stems: tuple[str, ...]) -> str:

@@ -21,12 +21,12 @@ from outboard.audio.reporting import EngineInfo
 from outboard.audio.resample import StreamResampler
 from services.separator.engines import (
     INSTRUMENTAL,
-    STEMS_BY_COUNT,
     VOCALS,
     Audio,
     SeparationSettings,
     SongFacts,
     general_stem,
+    stems_of,
 )
 from services.separator.windows import Cutter, Joiner, Normalisation, Window
 
@@ -56,7 +56,7 @@ class Deployment:
 
     Attributes:
         infer: computes one batch.
-        backend, device, precision: for reports.
+        backend, device, precision: for reports; an empty precision is the engine's own.
         windows_in_flight: how many windows of one song are on their way at once.
         segment_frames: of the models' windows.
     """
@@ -100,7 +100,7 @@ class HybridEngine:
         self, sample_rate_hertz: int, channels: int, settings: SeparationSettings, facts: SongFacts
     ) -> HybridSeparation:
         """Starts a song; the first window loads the model."""
-        stems = STEMS_BY_COUNT[settings.stem_count or 4]
+        stems = stems_of(settings)
         networks = _needed(self._networks, stems, settings)
         return HybridSeparation(self.info, networks, stems, self._deploy(settings.speed), _Form(
             sample_rate_hertz, channels), settings, facts)  # fmt: skip
@@ -139,7 +139,12 @@ class HybridSeparation:
         settings: SeparationSettings,
         facts: SongFacts,
     ) -> None:
-        self.info = replace(info, backend=deployment.backend, device=deployment.device, precision=deployment.precision)
+        self.info = replace(
+            info,
+            backend=deployment.backend,
+            device=deployment.device,
+            precision=deployment.precision or info.precision,
+        )
         self._networks = networks
         self._sources = tuple(source for network in networks for source in network.sources)
         self._parts = _parts(self._sources, stems)

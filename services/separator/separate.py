@@ -24,6 +24,7 @@ from services.separator.engines import (
     SeparationSettings,
     SongFacts,
     general_stem,
+    stems_of,
 )
 from services.separator.spectral.engine import SpectralEngine
 
@@ -52,7 +53,7 @@ def choose_engine(settings: SeparationSettings, engines: Mapping[str, Engine] = 
         FailedPrecondition: the engine cannot run here; MODEL_WEIGHTS_MISSING and its kin where that is why.
     """
     _check(settings)
-    count = settings.stem_count or 4
+    count = len(stems_of(settings))
     if not settings.engine:
         for engine in engines.values():
             if engine.info.available and count in engine.info.stem_counts:
@@ -112,7 +113,7 @@ def separate(
         InvalidInput: as in :func:`choose_engine`.
     """
     engine = choose_engine(settings, engines)
-    stems = STEMS_BY_COUNT[settings.stem_count or 4]
+    stems = stems_of(settings)
     song = _Song(blocks, progress or (lambda fraction: None), frames)
     figures = _Figures(stems)
     if not song.channels:

@@ -92,7 +92,7 @@ def test_songs_survive_a_crash_of_the_model_and_share_its_batches(server: Triton
     windows = first.inference_count + second.inference_count
     executions = first.execution_count + second.execution_count
     assert executions < windows, f"{executions} executions for {windows} windows"
-    assert (report.engine.name, report.engine.backend) == ("htdemucs", "triton")
+    assert (report.engine.name, report.engine.backend, report.engine.precision) == ("htdemucs", "triton", "fp32")
     residual_db = 20 * np.log10(np.max(np.abs(sum(one.values()) - song)))
     assert residual_db < -90, f"{residual_db:.1f} dBFS"
     for name, stem in one.items():
@@ -102,8 +102,8 @@ def test_songs_survive_a_crash_of_the_model_and_share_its_batches(server: Triton
 
 def test_engines_without_weights_on_the_server_are_listed_with_the_reason(server: TritonServer) -> None:
     """The engine whose weights the server lacks is listed as unavailable with MODEL_WEIGHTS_MISSING, the other one as
-    available and with the digest of the server's weights: a job that names none gets one that works, and results are
-    named after what computes them.
+    available and with the digest of the server's weights and the precision of its configuration: a job that names none
+    gets one that works, and results are named after what computes them.
     """
     known = _engines(server, 30.0)
     infos = {info.name: info for info in list_engines(known)}
@@ -111,6 +111,7 @@ def test_engines_without_weights_on_the_server_are_listed_with_the_reason(server
     assert "outboard models pull htdemucs_ft" in infos["htdemucs_ft"].unavailable_reason
     assert infos["htdemucs"].available
     assert len(infos["htdemucs"].weights_digest) == 64
+    assert infos["htdemucs"].precision == "fp32"
 
 
 def test_a_server_that_dies_ends_the_song_with_an_error(server: TritonServer) -> None:

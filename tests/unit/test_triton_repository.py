@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from outboard.models.triton import SEPARATION
 from outboard.models.triton_connection import INVENTORY
+from outboard.models.triton_precision import DEFAULT_PRECISION, precision
 
 _REPOSITORY = Path(__file__).resolve().parents[2] / "services" / "separator" / "model_repository"
 _KINDS = {"config.pbtxt": "KIND_GPU", "configs/cpu.pbtxt": "KIND_CPU"}
@@ -54,3 +55,22 @@ def test_batches_queues_and_turns(model: str, file: str) -> None:
     assert (group.count, group.rate_limiter.resources[0].count) == (1, 1)
     warm = {sample.batch_size for sample in configuration.model_warmup}
     assert warm >= ({1, *batching.preferred_batch_size} if file == "config.pbtxt" else {1})
+
+
+@pytest.mark.parametrize(("file", "name"), [("config.pbtxt", ""), ("configs/cpu.pbtxt", "cpu")])
+def test_the_inventory_tells_the_precision_of_the_configurations_in_use(file: str, name: str) -> None:
+    """The inventory knows which configurations the server uses, and reads each network's precision off them."""
+    given = _configuration(INVENTORY, file).parameters
+    assert (given["configuration"].string_value if "configuration" in given else "") == name
+    parameters = _configuration("htdemucs", file).parameters
+    expected = parameters["precision"].string_value if "precision" in parameters else DEFAULT_PRECISION
+    assert precision(_REPOSITORY, "htdemucs", name) == expected
+    assert precision(_REPOSITORY, "htdemucs_ft", name) == expected
+
+
+def test_networks_of_one_model_may_differ_in_precision(tmp_path: Path) -> None:
+    """Each way is told once, and a network without a configuration computes in float32."""
+    folder = tmp_path / "htdemucs_ft_drums"
+    folder.mkdir()
+    (folder / "config.pbtxt").write_text('parameters { key: "precision" value { string_value: "fp16" } }')
+    assert sorted(precision(tmp_path, "htdemucs_ft").split("+")) == ["fp16", "fp32"]
