@@ -38,14 +38,13 @@ import numpy as np
 import pedalboard
 
 from benchmarks import rows
+from benchmarks.hostile import HOSTILE, hostile
 from benchmarks.mastering_measures import (
-    HOSTILE,
     RATE_HERTZ,
     Audio,
     distortion_db,
     drum_crest_db,
     drum_loop,
-    hostile,
     lufs,
     onsets,
     punch_db,
@@ -96,7 +95,7 @@ def ours(
         return limited
     with tempfile.TemporaryDirectory(dir=default_directory()) as folder:
         spec = DeliverableSpec(sample_rate_hertz=rate, bit_depth="32f")
-        target = Target(spec, Path(folder), CEILING_DBTP, None, 0, None, Spool)
+        target = Target(spec, Path(folder), CEILING_DBTP, settings, None, 0, None, Spool)
         return np.array(deliver(limited, rate, target, lambda fraction: None).decoded)
 
 

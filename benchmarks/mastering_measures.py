@@ -1,4 +1,4 @@
-"""What the mastering benchmarks are fed and measured with: hostile signals, a drum loop, excerpts of songs; punch,
+"""What the mastering benchmarks are fed and measured with: a drum loop, excerpts of songs; punch,
 crest of drums, sharpness, distortion.
 """
 
@@ -19,28 +19,6 @@ from services.separator.separate import separate
 Audio = NDArray[np.float32]
 
 RATE_HERTZ = 48000
-HOSTILE = ("square", "clicks", "noise_bursts", "signs", "inter_sample_6_db", "dc_steps")
-
-
-def hostile(name: str, rate: int) -> Audio:
-    """Two seconds of what breaks limiters, stereo."""
-    time_s = np.arange(2 * rate) / rate
-    generator = np.random.default_rng(5)
-    mono = np.zeros(time_s.size)
-    if name == "square":
-        mono = np.sign(np.sin(2 * np.pi * 997.0 * time_s + 0.1))
-    elif name == "clicks":
-        mono[::4801], mono[1::9001] = 1.0, -1.0
-    elif name == "noise_bursts":
-        mono = generator.standard_normal(time_s.size) * (np.sin(2 * np.pi * 4.0 * time_s) > 0)
-    elif name == "signs":
-        mono = np.sign(generator.standard_normal(time_s.size))
-    elif name == "inter_sample_6_db":
-        for centre in range(1000, time_s.size - 100, 5000):
-            mono[centre - 30 : centre + 30] = np.sign(np.sinc(np.arange(-30, 30) + 0.5))
-    else:
-        mono = np.where(time_s % 1.0 > 0.5, 1.0, -1.0)
-    return np.stack([mono, np.roll(mono, 3)]).astype(np.float32)
 
 
 def drum_loop() -> tuple[Audio, list[int]]:

@@ -852,9 +852,9 @@ class MasteringReport(_message.Message):
     drive_db: _builtins.float
     """Gain into the limiter in the end, in dB."""
     target_reached: _builtins.bool
-    """Whether the loudness target was reached."""
+    """Whether every file reached the loudness target."""
     target_missed_reason: _builtins.str
-    """Why not, where it was not."""
+    """Why the first that did not has not; each file's own reason stands with the file."""
     @_builtins.property
     def engine(self) -> _audio_pb2.EngineInfo:
         """The engine that ran."""
@@ -949,6 +949,8 @@ class DeliverableReport(_message.Message):
     INTEGRATED_LUFS_FIELD_NUMBER: _builtins.int
     TRUE_PEAK_DBTP_FIELD_NUMBER: _builtins.int
     ENCODES_FIELD_NUMBER: _builtins.int
+    TURNED_DOWN_FIELD_NUMBER: _builtins.int
+    TARGET_MISSED_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """File name with extension."""
     frames: _builtins.int
@@ -963,6 +965,10 @@ class DeliverableReport(_message.Message):
     """True peak in dBTP, the highest of three meters."""
     encodes: _builtins.int
     """Times the file was encoded to keep its ceiling."""
+    turned_down: _builtins.int
+    """Granules (576 frames) of an mp3 whose gain was lowered after coding, to keep the ceiling."""
+    target_missed_reason: _builtins.str
+    """Why the file is not at the loudness asked for; empty where it is, or where none was."""
     @_builtins.property
     def spec(self) -> Global___DeliverableSpec:
         """What was asked for."""
@@ -978,10 +984,12 @@ class DeliverableReport(_message.Message):
         integrated_lufs: _builtins.float | None = ...,
         true_peak_dbtp: _builtins.float | None = ...,
         encodes: _builtins.int = ...,
+        turned_down: _builtins.int = ...,
+        target_missed_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_integrated_lufs", b"_integrated_lufs", "_true_peak_dbtp", b"_true_peak_dbtp", "integrated_lufs", b"integrated_lufs", "spec", b"spec", "true_peak_dbtp", b"true_peak_dbtp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_integrated_lufs", b"_integrated_lufs", "_true_peak_dbtp", b"_true_peak_dbtp", "encodes", b"encodes", "frames", b"frames", "integrated_lufs", b"integrated_lufs", "name", b"name", "sha256", b"sha256", "size_bytes", b"size_bytes", "spec", b"spec", "true_peak_dbtp", b"true_peak_dbtp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_integrated_lufs", b"_integrated_lufs", "_true_peak_dbtp", b"_true_peak_dbtp", "encodes", b"encodes", "frames", b"frames", "integrated_lufs", b"integrated_lufs", "name", b"name", "sha256", b"sha256", "size_bytes", b"size_bytes", "spec", b"spec", "target_missed_reason", b"target_missed_reason", "true_peak_dbtp", b"true_peak_dbtp", "turned_down", b"turned_down"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__integrated_lufs: _TypeAlias = _typing.Literal["integrated_lufs"]  # noqa: Y015
     _WhichOneofArgType__integrated_lufs: _TypeAlias = _typing.Literal["_integrated_lufs", b"_integrated_lufs"]  # noqa: Y015

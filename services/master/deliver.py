@@ -8,6 +8,7 @@ there for a few milliseconds and the file is encoded anew.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,17 @@ from numpy.typing import NDArray
 
 from outboard.audio.dither import NoiseShapedDither, TpdfDither
 from outboard.audio.files import FileSpec, Tags, decode, encode
+from outboard.audio.files.mp3_gain import GRANULE_FRAMES, lower_granules, steps_for
+from outboard.audio.limiter import LimiterSettings
 from outboard.audio.loudness import LoudnessMeter
+from outboard.audio.peak_envelope import STEP_FRAMES
+from outboard.audio.peak_guard import read_peaks
 from outboard.audio.reporting import part
 from outboard.audio.resample import StreamResampler, resampled_frames
-from outboard.audio.spool import Spool, blocks
+from outboard.audio.spool import BLOCK_FRAMES, Spool, blocks
 from outboard.audio.true_peak import TruePeakMeter
 from outboard.errors import Internal
-from services.master.rendition import Rendition
+from services.master.rendition import Rendered, Rendition
 from services.master.settings import DeliverableReport, DeliverableSpec
 
 Progress = Callable[[float], None]
@@ -33,14 +38,17 @@ LOSSLESS_TOLERANCE_DB = 0.05
 LOSSY_TOLERANCE_DB = 0.2
 """What a delivered file may read over its ceiling."""
 
+_DECIBELS_PER_LOST_LU = 4.0
 _WITHIN_DB = 0.01  # an encode this close to the tolerance is not good enough: meters of others round differently
-_NEGLIGIBLE_LU = 0.05
-_DIPS_SUFFICE_DB = 0.15  # what a lossy coder overshoots by less than this is mended by dips alone
+NEGLIGIBLE_LU = 0.05
+"""How far a file's loudness may be off the master's without another encode."""
+
 _MOST_ENCODES_FOR_LOUDNESS = 6  # every encode differs by some hundredths anyway: no chase after loudness alone
 _MOST_ENCODES_LOSSLESS = 6
 _MOST_ENCODES_HIGH_RATE = 3
-_MOST_ENCODES_LOW_RATE = 8
+_MOST_ENCODES_LOW_RATE = 5
 _HIGH_RATE_KBPS = 256
+_MOST_ROUNDS_OF_TURNING_DOWN = 6
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Target:
         spec: kind of file, checked before.
         directory: where it goes.
         ceiling_dbtp: true peak not to exceed; None delivers the signal as it is.
+        limiter: for what resampling and coding ask for; None delivers the signal as it is.
         lufs: loudness of what is delivered; None where unmeasurable.
         seed: of the dither.
         tags: tags and cover art.
@@ -60,6 +69,7 @@ class Target:
     spec: DeliverableSpec
     directory: Path
     ceiling_dbtp: float | None
+    limiter: LimiterSettings | None
     lufs: float | None
     seed: int
     tags: Tags | None
@@ -79,7 +89,7 @@ class Delivered:
 
 def tolerance_db(spec: DeliverableSpec) -> float:
     """How far over the ceiling a file of this kind may read."""
-    return LOSSY_TOLERANCE_DB if spec.container == "mp3" else LOSSLESS_TOLERANCE_DB
+    return LOSSY_TOLERANCE_DB if is_lossy(spec) else LOSSLESS_TOLERANCE_DB
 
 
 def deliver(array: Array, sample_rate_hertz: int, target: Target, progress: Progress) -> Delivered:
@@ -101,26 +111,38 @@ def deliver(array: Array, sample_rate_hertz: int, target: Target, progress: Prog
 
 
 def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, progress: Progress) -> Delivered:
-    spec, ceiling, rate = target.spec, target.ceiling_dbtp, target.spec.sample_rate_hertz
+    spec, rate, limiter = target.spec, target.spec.sample_rate_hertz, target.limiter
     source = _at_rate(array, sample_rate_hertz, rate, target.spool_factory, part(progress, 0.0, 0.2))
-    rendition = Rendition(source, rate, 0.0 if ceiling is None else ceiling, target.spool_factory)
+    known = target.lufs if rate == sample_rate_hertz else None
+    rendition = None if limiter is None else Rendition(source, rate, limiter, target.spool_factory, known)
     most = _most_encodes(spec)
     best: _Encode | None = None
+    coded_lu = 0.0  # loudness that the coder adds
     for attempt in range(1, most + 1):
         share = part(progress, 1.0 - 0.8**attempt, 1.0 - 0.8 ** (attempt + 1))
-        tried = _encoded(rendition, source, target, _candidate(path), share)
+        rendered = Rendered(source, target.lufs)
+        if rendition is not None:
+            rendered = rendition.at(None if target.lufs is None else target.lufs - coded_lu, part(share, 0.0, 0.4))
+        tried = _encoded(rendered.array, target, _candidate(path), part(share, 0.4, 0.9))
         if best is None or tried.merit > best.merit:
             best = tried
             _candidate(path).replace(path)
-        if ceiling is None or attempt == most or (tried.over_db <= 0.0 and not tried.lost_lu):
+        if rendition is None or target.ceiling_dbtp is None or attempt == most or tried.is_good:
             break
         if best.over_db <= 0.0 and attempt >= _MOST_ENCODES_FOR_LOUDNESS:
             break
-        _mend(rendition, spec, tried)
+        if is_lossy(spec):
+            coded_lu = _difference(tried.lufs, rendered.lufs)
+        reading = read_peaks(tried.decoded, rate, target.ceiling_dbtp, target.spool_factory, part(share, 0.9, 1.0))
+        scale_db = _scale_db(rendered.array, tried.decoded) if is_lossy(spec) else None
+        rendition.mend(reading, target.ceiling_dbtp, scale_db)
     _candidate(path).unlink(missing_ok=True)
-    progress(1.0)
     if best is None:
         raise Internal("nothing was encoded")
+    turned_down = 0
+    if is_lossy(spec) and best.over_db > 0.0:
+        best, turned_down = _turned_down(best, target, path)
+    progress(1.0)
     report = DeliverableReport(
         name=spec.file_name,
         spec=spec,
@@ -130,13 +152,14 @@ def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, p
         integrated_lufs=best.lufs,
         true_peak_dbtp=best.peaks.true_peak_dbtp,
         encodes=attempt,
+        turned_down=turned_down,
     )
     return Delivered(path, best.decoded, best.peaks, report, best.over_db <= _WITHIN_DB)
 
 
 @dataclass(frozen=True)
 class _Encode:
-    """One encode: what it decodes to, how far it reads over what is good enough, and the loudness that coding took."""
+    """One encode: what it decodes to, how far it reads over what is good enough, and how far under its loudness."""
 
     decoded: Array
     peaks: TruePeakMeter
@@ -145,22 +168,56 @@ class _Encode:
     lost_lu: float
 
     @property
+    def is_good(self) -> bool:
+        """No further encode is needed."""
+        return self.over_db <= 0.0 and abs(self.lost_lu) <= NEGLIGIBLE_LU
+
+    @property
     def merit(self) -> tuple[bool, float]:
-        """Higher is better: one that holds the ceiling, then the nearest in loudness; else the least over."""
-        return self.over_db <= 0.0, -(abs(self.lost_lu) if self.over_db <= 0.0 else self.over_db)
+        """Higher is better: one that holds the ceiling, then the nearest in loudness; else the least over, unless it
+        paid for that with loudness.
+        """
+        if self.over_db <= 0.0:
+            return True, -abs(self.lost_lu)
+        return False, -self.over_db - _DECIBELS_PER_LOST_LU * max(abs(self.lost_lu) - NEGLIGIBLE_LU, 0.0)
 
 
-def _encoded(rendition: Rendition, source: Array, target: Target, path: Path, progress: Progress) -> _Encode:
-    spec, rate, frames = target.spec, target.spec.sample_rate_hertz, source.shape[1]
-    rendered = _counted(rendition.blocks(part(progress, 0.0, 0.3)), frames, part(progress, 0.3, 0.5))
-    encode(path, _quantised(rendered, target, source.shape[0]), rate, _file_spec(spec), tags=target.tags)
-    decoded = _decoded(path, frames, target.spool_factory, part(progress, 0.5, 0.7))
-    peaks, lufs = _measured(decoded, rate, part(progress, 0.7, 1.0))
+def _encoded(rendered: Array, target: Target, path: Path, progress: Progress) -> _Encode:
+    spec, rate, (channels, frames) = target.spec, target.spec.sample_rate_hertz, rendered.shape
+    stream = _counted(blocks(rendered), frames, part(progress, 0.0, 0.5))
+    encode(path, _quantised(stream, target, channels), rate, _file_spec(spec), tags=target.tags)
+    return _read_back(path, frames, target, part(progress, 0.5, 1.0))
+
+
+def _read_back(path: Path, frames: int, target: Target, progress: Progress) -> _Encode:
+    spec = target.spec
+    decoded = _decoded(path, frames, target.spool_factory, part(progress, 0.0, 0.4))
+    peaks, lufs = _measured(decoded, spec.sample_rate_hertz, part(progress, 0.4, 1.0))
     peak, ceiling = peaks.true_peak_dbtp, target.ceiling_dbtp
     over_db = -np.inf
     if peak is not None and ceiling is not None:
         over_db = peak - (ceiling + tolerance_db(spec) - _WITHIN_DB)
-    return _Encode(decoded, peaks, lufs, over_db, _lost_to_coding(target, lufs))
+    return _Encode(decoded, peaks, lufs, over_db, _difference(target.lufs, lufs))
+
+
+def _turned_down(coded: _Encode, target: Target, path: Path) -> tuple[_Encode, int]:
+    """Takes down what no encode kept under the ceiling, in the file itself; and how many granules that took."""
+    spec, rate, ceiling = target.spec, target.spec.sample_rate_hertz, target.ceiling_dbtp
+    frames = coded.decoded.shape[1]
+    lowered = np.zeros(frames // GRANULE_FRAMES + 3, dtype=bool)
+    for _ in range(_MOST_ROUNDS_OF_TURNING_DOWN):
+        if ceiling is None or coded.over_db <= 0.0:
+            break
+        envelope = read_peaks(coded.decoded, rate, ceiling, target.spool_factory).envelope[0]
+        allowed_db = ceiling + tolerance_db(spec) - _WITHIN_DB
+        steps = np.zeros(lowered.size, dtype=np.int64)
+        for start in range(0, envelope.size, BLOCK_FRAMES):
+            over_db = 20.0 * np.log10(np.maximum(envelope[start : start + BLOCK_FRAMES], 1e-12)) - allowed_db
+            np.maximum(steps, steps_for(over_db, start * STEP_FRAMES, STEP_FRAMES, steps.size), out=steps)
+        lower_granules(path, steps)
+        lowered |= steps > 0
+        coded = _read_back(path, frames, target, lambda fraction: None)
+    return coded, int(lowered.sum())
 
 
 def _candidate(path: Path) -> Path:
@@ -168,27 +225,22 @@ def _candidate(path: Path) -> Path:
     return path.with_name(f".{path.name}")
 
 
-def _mend(rendition: Rendition, spec: DeliverableSpec, tried: _Encode) -> None:
-    """What the next encode does better: peaks down while one is over; loudness back once none is."""
-    if tried.over_db <= 0.0:
-        rendition.raise_by(tried.lost_lu)
-        return
-    rendition.dip(tried.decoded)
-    rendition.raise_by(min(tried.lost_lu, 0.0))
-    if spec.container == "mp3" and tried.over_db > _DIPS_SUFFICE_DB:
-        rendition.lower_peaks()
+def is_lossy(spec: DeliverableSpec) -> bool:
+    """Whether decoding gives other samples than were encoded."""
+    return spec.container == "mp3"
 
 
-def _is_low_rate(spec: DeliverableSpec) -> bool:
-    return spec.container == "mp3" and spec.bitrate_kbps < _HIGH_RATE_KBPS
+def _difference(one: float | None, other: float | None) -> float:
+    return 0.0 if one is None or other is None else one - other
 
 
-def _lost_to_coding(target: Target, lufs: float | None) -> float:
-    """Loudness that an encoder took, in LU, where it took audibly much: LAME scales by 0.95 at low bit rates."""
-    if target.spec.container != "mp3" or target.lufs is None or lufs is None:
-        return 0.0
-    lost = target.lufs - lufs
-    return lost if abs(lost) > _NEGLIGIBLE_LU else 0.0
+def _scale_db(rendered: Array, decoded: Array) -> float:
+    """The gain of a coder whose noise has nothing to do with the signal: LAME scales by 0.95 at low bit rates."""
+    product, power = 0.0, 0.0
+    for ours, theirs in zip(blocks(rendered), blocks(decoded), strict=True):
+        product += float(np.vdot(ours, theirs))
+        power += float(np.vdot(ours, ours))
+    return 20.0 * math.log10(product / power) if product > 0.0 and power > 0.0 else 0.0
 
 
 def _at_rate(
@@ -216,7 +268,7 @@ def _counted(stream: Iterator[Array], frames: int, progress: Progress) -> Iterat
 
 def _quantised(rendered: Iterator[Array], target: Target, channels: int) -> Iterator[Array]:
     spec = target.spec
-    if spec.container == "mp3" or spec.bit_depth == "32f":
+    if is_lossy(spec) or spec.bit_depth == "32f":
         yield from rendered
         return
     depth = int(spec.bit_depth)
@@ -251,9 +303,9 @@ def _file_spec(spec: DeliverableSpec) -> FileSpec:
 
 
 def _most_encodes(spec: DeliverableSpec) -> int:
-    if spec.container != "mp3":
+    if not is_lossy(spec):
         return _MOST_ENCODES_LOSSLESS
-    return _MOST_ENCODES_LOW_RATE if _is_low_rate(spec) else _MOST_ENCODES_HIGH_RATE
+    return _MOST_ENCODES_LOW_RATE if spec.bitrate_kbps < _HIGH_RATE_KBPS else _MOST_ENCODES_HIGH_RATE
 
 
 def _digest(path: Path) -> str:

@@ -23,7 +23,7 @@ from outboard.audio.reporting import part
 from outboard.audio.spool import BLOCK_FRAMES, Spool, blocks
 from outboard.errors import InvalidInput
 from services.master.deliver import Delivered, Target, deliver
-from services.master.levelling import level
+from services.master.levelling import level, limiter_settings
 from services.master.reference import Reference, follow
 from services.master.report import build_report
 from services.master.settings import (
@@ -78,12 +78,13 @@ def master(
         matched, plan = followed.array, followed.plan
     processed, processors = _processed(matched, sample_rate_hertz, plan, spool_factory, steps.next(0.1))
     levelled = level(processed, sample_rate_hertz, plan, spool_factory, steps.next(0.2))
-    guarded = None if plan.engine == ENGINE_PASSTHROUGH else plan.ceiling_dbtp
+    guarded = plan.engine != ENGINE_PASSTHROUGH
+    ceiling, limiter = (plan.ceiling_dbtp, limiter_settings(plan)) if guarded else (None, None)
     delivered: list[Delivered] = []
     try:
         share = 0.55 / len(plan.deliverables)
         for spec in plan.deliverables:
-            target = Target(spec, directory, guarded, levelled.lufs, plan.seed, tags, spool_factory)
+            target = Target(spec, directory, ceiling, limiter, levelled.lufs, plan.seed, tags, spool_factory)
             delivered += [deliver(levelled.array, sample_rate_hertz, target, steps.next(share))]
         first, rate = delivered[0], plan.deliverables[0].sample_rate_hertz
         after = analyze(first.decoded, rate, known_peaks=first.peaks, progress=steps.next(0.1))

@@ -5,6 +5,7 @@ was missed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from outboard.audio.analysis import Analysis
 from outboard.audio.processors import ProcessorReport
 from outboard.audio.reporting import EngineInfo, Warning
 from outboard.audio.resample import resampled_frames
-from services.master.deliver import Delivered, tolerance_db
+from services.master.deliver import Delivered, is_lossy, tolerance_db
 from services.master.levelling import Levelled
 from services.master.settings import (
     DeliverableReport,
@@ -21,7 +22,7 @@ from services.master.settings import (
     QualityCheck,
 )
 
-ENGINE_VERSIONS = {"chain": 5, "match": 6, "matchering": 5, "passthrough": 1}
+ENGINE_VERSIONS = {"chain": 6, "match": 7, "matchering": 6, "passthrough": 1}
 """Raised whenever an engine's sound changes."""
 
 _DESCRIPTIONS = {
@@ -56,8 +57,9 @@ def build_report(
     processors: tuple[ProcessorReport, ...],
 ) -> MasteringReport:
     """Puts the report together; `levelled` and `delivered` are what the steps of `master` returned."""
-    reports = tuple(file.report for file in delivered)
-    missed = _missed_reason(plan, levelled, reports)
+    stopped = _rail_reason(plan, levelled)
+    reports = tuple(replace(file.report, target_missed_reason=_reason(plan, levelled, file)) for file in delivered)
+    missed = next((report.target_missed_reason for report in reports if report.target_missed_reason), "")
     checks = _checks(plan, mix_frames, mix_rate_hertz, after, delivered)
     drive = levelled.drive
     return MasteringReport(
@@ -75,7 +77,7 @@ def build_report(
         target_missed_reason=missed,
         checks=checks,
         decisions=plan.notes + _decisions(levelled, reports),
-        warnings=_warnings(plan, before, levelled, missed, delivered),
+        warnings=_warnings(plan, before, levelled, stopped, delivered),
         limiting_db=_over_time(levelled),
     )
 
@@ -89,28 +91,39 @@ def _over_time(levelled: Levelled) -> tuple[float, ...]:
     return tuple(round(float(value), 2) for value in np.maximum.reduceat(curve, edges))
 
 
-def _missed_reason(plan: MasterPlan, levelled: Levelled, reports: Sequence[DeliverableReport]) -> str:
-    target, drive = plan.target_lufs, levelled.drive
-    got = reports[0].integrated_lufs
+def _rail_reason(plan: MasterPlan, levelled: Levelled) -> str:
+    """Why the master itself, before any file is made of it, is not at its target; empty where it is."""
+    rails, drive, target, got = plan.guard_rails, levelled.drive, plan.target_lufs, levelled.lufs
     if target is None or drive is None or got is None or abs(got - target) <= LOUDNESS_TOLERANCE_LU:
         return ""
+    came = f"under a ceiling of {plan.ceiling_dbtp:.1f} dBTP: stopped at {got:.1f} LUFS, {target - got:.1f} LU short."
+    if drive.held_back_by == "crest_factor_db":
+        return f"{target:.1f} LUFS would press the crest factor below {rails.crest_factor_db:.1f} dB {came}"
     if drive.held_back_by:
-        return _rail_reason(plan, levelled, target, got)
-    spec = reports[0].spec
-    if spec.container == "mp3":
         return (
-            f"Coding at {spec.bitrate_kbps} kbit/s overshoots: keeping to {plan.ceiling_dbtp:.1f} dBTP cost "
-            f"{target - got:.2f} LU of {reports[0].name}."
+            f"{target:.1f} LUFS would need more than {rails.average_limiting_db:.1f} dB of limiting on average {came}"
         )
     return f"{levelled.renders} renders came to {got:.2f} LUFS instead of {target:.1f}."
 
 
-def _rail_reason(plan: MasterPlan, levelled: Levelled, target: float, got: float) -> str:
-    rails, drive = plan.guard_rails, levelled.drive
-    came = f"under a ceiling of {plan.ceiling_dbtp:.1f} dBTP: stopped at {got:.1f} LUFS, {target - got:.1f} LU short."
-    if drive is not None and drive.held_back_by == "crest_factor_db":
-        return f"{target:.1f} LUFS would press the crest factor below {rails.crest_factor_db:.1f} dB {came}"
-    return f"{target:.1f} LUFS would need more than {rails.average_limiting_db:.1f} dB of limiting on average {came}"
+def _cost(levelled: Levelled, file: Delivered) -> str:
+    """What a file lost of the master's loudness, told where it can be measured by others."""
+    if levelled.drive is None or levelled.lufs is None or file.report.integrated_lufs is None:
+        return ""
+    lost, spec = levelled.lufs - file.report.integrated_lufs, file.report.spec
+    if abs(lost) <= LOUDNESS_TOLERANCE_LU:
+        return ""
+    made = f"coding at {spec.bitrate_kbps} kbit/s" if is_lossy(spec) else f"conversion to {spec.sample_rate_hertz} Hz"
+    return f"Keeping the ceiling of {file.report.name} after {made} cost {lost:.2f} LU."
+
+
+def _reason(plan: MasterPlan, levelled: Levelled, file: Delivered) -> str:
+    """Why a file is not at the target; empty where it is, or where there is none."""
+    target, got = plan.target_lufs, file.report.integrated_lufs
+    if target is None or levelled.drive is None or got is None or abs(got - target) <= LOUDNESS_TOLERANCE_LU:
+        return ""
+    reasons = [reason for reason in (_rail_reason(plan, levelled), _cost(levelled, file)) if reason]
+    return " ".join(reasons) or f"{file.report.name} came to {got:.2f} LUFS instead of {target:.1f}."
 
 
 def _checks(
@@ -162,30 +175,26 @@ def _decisions(levelled: Levelled, reports: Sequence[DeliverableReport]) -> tupl
         for report in reports
         if report.encodes > 1
     ]
+    sentences += [
+        f"{report.turned_down} granules (13 ms) of {report.name} still peaked over its ceiling: they were turned down."
+        for report in reports
+        if report.turned_down
+    ]
     return tuple(sentences)
 
 
-def _coding_cost_lu(levelled: Levelled, report: DeliverableReport) -> float:
-    """What a lossy file is softer than the master; 0 for other files."""
-    if report.spec.container != "mp3" or levelled.lufs is None or report.integrated_lufs is None:
-        return 0.0
-    return levelled.lufs - report.integrated_lufs
-
-
 def _warnings(
-    plan: MasterPlan, before: Analysis | None, levelled: Levelled, missed: str, delivered: Sequence[Delivered]
+    plan: MasterPlan, before: Analysis | None, levelled: Levelled, stopped: str, delivered: Sequence[Delivered]
 ) -> tuple[Warning, ...]:
     warnings = []
-    if missed:
-        warnings.append(Warning("LOUDNESS_TARGET_MISSED", missed))
+    if stopped:
+        warnings.append(Warning("LOUDNESS_TARGET_MISSED", stopped))
     heard_lufs = before.integrated_lufs if before else levelled.lufs
     if heard_lufs is None and plan.target_lufs is None and plan.engine != "passthrough":
         warnings.append(Warning("NO_LOUDNESS_TARGET", "The mix has no measurable loudness: only its ceiling was kept."))
     for file in delivered:
-        cost = _coding_cost_lu(levelled, file.report)
-        if cost > LOUDNESS_TOLERANCE_LU and file is not delivered[0]:  # of the first one the missed target tells
-            message = f"Keeping the ceiling of {file.report.name} after coding cost {cost:.2f} LU."
-            warnings.append(Warning("LOUDNESS_LOST_TO_CODING", message))
+        if cost := _cost(levelled, file):
+            warnings.append(Warning("LOUDNESS_LOST_TO_CODING", cost))
         if not file.held:
             peak = file.report.true_peak_dbtp
             warnings.append(

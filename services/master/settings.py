@@ -175,7 +175,11 @@ class QualityCheck:
 
 @dataclass(frozen=True)
 class DeliverableReport:
-    """One delivered file, measured after decoding."""
+    """One delivered file, measured after decoding.
+
+    `turned_down`: granules of an mp3 that were lowered after coding, to keep the ceiling; `target_missed_reason`: empty
+    where the loudness is the target, or where there is none.
+    """
 
     name: str
     spec: DeliverableSpec
@@ -185,6 +189,8 @@ class DeliverableReport:
     integrated_lufs: float | None
     true_peak_dbtp: float | None
     encodes: int
+    turned_down: int = 0
+    target_missed_reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,7 @@ class Steps:
     async def _follow(self, settings: master_service_pb2.MasterSettings, leader: Done) -> None:
         """What the loudest song reached is the album's target, where that fell short of what was asked for."""
         report = (await self._stored(leader.prefix)).message("report", master_service_pb2.MasteringReport)
-        if report.target_missed_reason and report.deliverables[0].HasField("integrated_lufs"):
+        if report.deliverables[0].target_missed_reason and report.deliverables[0].HasField("integrated_lufs"):
             settings.target_lufs = report.deliverables[0].integrated_lufs
 
     async def _tag(self, config: master_service_pb2.MasterConfig, job: JobContext, song: Done | None) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from benchmarks.hostile import HOSTILE, hostile
 from outboard.audio.limiter import (
     LimiterSettings,
     apply_reduction,
@@ -40,30 +41,6 @@ def sine(hertz: float, seconds: float, peak_dbfs: float = 0.0) -> Array:
     return np.tile(10 ** (peak_dbfs / 20) * np.sin(2 * np.pi * hertz * time), (2, 1)).astype(np.float32)
 
 
-def hostile(name: str, rate: int) -> Array:
-    """Two seconds of what breaks limiters, at full scale and over."""
-    time = np.arange(2 * rate) / rate
-    generator = np.random.default_rng(5)
-    if name == "square":
-        mono = np.sign(np.sin(2 * np.pi * 997.0 * time + 0.1))
-    elif name == "clicks":
-        mono = np.zeros(time.size)
-        mono[::4801], mono[1::9001] = 1.0, -1.0
-    elif name == "noise_bursts":
-        mono = generator.standard_normal(time.size) * (np.sin(2 * np.pi * 4.0 * time) > 0)
-    elif name == "sign_noise":
-        mono = np.sign(generator.standard_normal(time.size))
-    elif name == "inter_sample_6_db":
-        mono = np.zeros(time.size)
-        for centre in range(1000, time.size - 100, 5000):
-            mono[centre - 30 : centre + 30] = np.sign(np.sinc(np.arange(-30, 30) + 0.5))
-    elif name == "dc_steps":
-        mono = np.where(time % 1.0 > 0.5, 1.0, -1.0)
-    else:
-        raise ValueError(name)
-    return np.stack([mono, np.roll(mono, 3)]).astype(np.float32)
-
-
 def guarded(array: Array, rate: int, ceiling_dbtp: float) -> tuple[Array, PeakReading]:
     """Dipped until all three meters read at most the ceiling, as a delivery does it on encoded files."""
     current, dips = array, None
@@ -76,9 +53,6 @@ def guarded(array: Array, rate: int, ceiling_dbtp: float) -> tuple[Array, PeakRe
             blocks = list(render(array, 0.0, smooth_reduction(dips, rate, DIP_MS, smooth)))
             current = np.concatenate(blocks, axis=1)
     return current, reading
-
-
-HOSTILE = ("square", "clicks", "noise_bursts", "sign_noise", "inter_sample_6_db", "dc_steps")
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -238,7 +212,7 @@ def test_silence_reads_no_peak() -> None:
 
 def test_the_guard_reads_what_the_meters_read() -> None:
     """The guard's own reading and the contract's meter agree within 0.005 dB, so what one calls held the other does."""
-    audio = hostile("sign_noise", RATE_HERTZ)
+    audio = hostile("signs", RATE_HERTZ)
     reading = read_peaks(audio, RATE_HERTZ, -1.0, Spool).true_peak_dbtp
     meter = measure_true_peak(audio).true_peak_dbtp
     assert reading is not None

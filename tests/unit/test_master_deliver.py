@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from outboard.audio.analysis import analyze
+from outboard.audio.limiter import LimiterSettings
 from outboard.audio.spool import Spool
 from outboard.audio.true_peak import TruePeakMeter
 from services.master import deliver as delivery
@@ -71,7 +72,7 @@ def test_the_best_encode_is_delivered(tmp_path: Path, monkeypatch: pytest.Monkey
         return meter, lufs
 
     monkeypatch.setattr(delivery, "_measured", measured)
-    target = Target(MP3, tmp_path, CEILING_DBTP, -14.0, 0, None, Spool)
+    target = Target(MP3, tmp_path, CEILING_DBTP, LimiterSettings(ceiling_dbtp=CEILING_DBTP), -14.0, 0, None, Spool)
     best = deliver(gated_noise() * np.float32(0.1), RATE_HERTZ, target, lambda fraction: None)
     assert best.report.encodes == 3
     assert best.report.integrated_lufs == -14.3

@@ -24,12 +24,12 @@ BITRATES_KBPS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 
 FRAME_SAMPLES = 1152
 ENCODER_DELAY_SAMPLES = 576
-_SIDE_INFO_BYTES = {1: 17, 2: 32}
+SIDE_INFO_BYTES = {1: 17, 2: 32}
 # Offsets from the letters "Info", all four optional fields being present
 _FRAME_COUNT_OFFSET = 8
-_LAME_OFFSET = 120
-_DELAY_OFFSET = _LAME_OFFSET + 21
-_TAG_CRC_OFFSET = _LAME_OFFSET + 34
+LAME_OFFSET = 120
+_DELAY_OFFSET = LAME_OFFSET + 21
+TAG_CRC_OFFSET = LAME_OFFSET + 34
 
 
 def mp3_rate_hertz(sample_rate_hertz: int) -> int:
@@ -80,8 +80,8 @@ class Mp3Writer:
         self._container.mux(self._stream.encode(None))
         self._container.close()
         self._file.seek(self._start)
-        head = bytearray(self._file.read(4 + _SIDE_INFO_BYTES[self._channels] + _TAG_CRC_OFFSET + 2))
-        write_padding(head, 4 + _SIDE_INFO_BYTES[self._channels], self._frames)
+        head = bytearray(self._file.read(4 + SIDE_INFO_BYTES[self._channels] + TAG_CRC_OFFSET + 2))
+        write_padding(head, 4 + SIDE_INFO_BYTES[self._channels], self._frames)
         self._file.seek(self._start)
         self._file.write(head)
 
@@ -99,7 +99,7 @@ def write_padding(head: bytearray, info: int, frames: int) -> None:
     padding = coded_frames * FRAME_SAMPLES - ENCODER_DELAY_SAMPLES - frames
     assert 0 <= padding < 1 << 12
     head[info + _DELAY_OFFSET : info + _DELAY_OFFSET + 3] = (ENCODER_DELAY_SAMPLES << 12 | padding).to_bytes(3, "big")
-    struct.pack_into(">H", head, info + _TAG_CRC_OFFSET, crc16(head[: info + _TAG_CRC_OFFSET]))
+    struct.pack_into(">H", head, info + TAG_CRC_OFFSET, crc16(head[: info + TAG_CRC_OFFSET]))
 
 
 def crc16(data: bytes | bytearray) -> int:
