@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from outboard import errors, telemetry
-from outboard.cli import jobs, local_commands, mastering, models, pipeline
+from outboard.cli import jobs, local_commands, mastering, mixing, models, pipeline
 from outboard.cli.output import exit_code, print_error
 from outboard.rpc import tracing
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 app.command("master")(mastering.master)
 app.command("album")(mastering.album)
 app.command("separate")(pipeline.separate)
-app.command("mix")(pipeline.mix)
+app.command("mix")(mixing.mix)
 app.command("analyze")(local_commands.analyze)
 app.command("serve")(local_commands.serve)
 app.add_typer(jobs.app, name="jobs")

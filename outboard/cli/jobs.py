@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from google.protobuf import json_format
 from rich.markup import escape
 from rich.table import Column, Table
 
 from outboard import errors
-from outboard import presets as sound_profiles
 from outboard.cli import output, pipeline
 from outboard.cli.pipeline import AsJson
+from outboard.rpc.json_text import read_json
 from outboard.v1 import job_service_pb2
 
 app = typer.Typer(help="Jobs of a running server.", no_args_is_help=True)
@@ -44,10 +43,9 @@ def _read_job(path: Path) -> job_service_pb2.Job:
     Raises:
         InvalidInput: it is no JSON, or has a field that a job has not.
     """
-    try:
-        return json_format.Parse(pipeline.existing(path, "job").read_text(), job_service_pb2.Job())
-    except (json_format.ParseError, UnicodeDecodeError) as error:
-        raise errors.InvalidInput(f"{path.name!r} is no job: {error}", field="job") from None
+    job = job_service_pb2.Job()
+    read_json(pipeline.existing(path, "job").read_bytes(), job, name=path.name, field="job")
+    return job
 
 
 @app.command()
@@ -57,15 +55,15 @@ def create(
     preset: pipeline.SoundProfile = "",
     job_file: Annotated[
         Path | None,
-        typer.Option("--job", help="the job as JSON, with the contract's field names: stages, settings, tags"),
+        typer.Option("--job", help="the job as JSON, with the contract's field names: stages, settings, plans, tags"),
     ] = None,
     request_id: Annotated[str, typer.Option(help="the same id again returns the same job")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Uploads a song and starts a job; does not wait for it."""
     job = _read_job(job_file) if job_file else job_service_pb2.Job()
-    if preset or not (job.preset or job.HasField("custom_preset")):
-        job.MergeFrom(pipeline.job_with_preset(preset or sound_profiles.BASE_NAME))
+    if preset:
+        job.MergeFrom(pipeline.job_with_preset(preset))
     job.display_name = job.display_name or song.stem[:200]
     with pipeline.connect(server) as client:
         job.song.CopyFrom(pipeline.upload_song(client, song))

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from outboard import errors
-from outboard import presets as sound_profiles
 from outboard.cli import output
 from outboard.cli.deliverables import checked_platform, chosen_references, parse_deliverables
 from outboard.cli.demo import write_demo_song
@@ -27,6 +26,7 @@ from outboard.cli.pipeline import (
     spare_inputs,
     upload_song,
 )
+from outboard.cli.plans import OutputOrPlan, PlanFile, PlanOnly, checked_output, job_of, run_plan
 from outboard.v1 import master_service_pb2
 
 
@@ -55,6 +55,8 @@ class Depth(StrEnum):
     FLOAT32 = "32f"
 
 
+_WRITTEN = ("master*.*", "mix.wav", "stems/*", "preview_ab.mp3", "report.*")
+"""What `master` leaves in its folder."""
 Target = Annotated[float | None, typer.Option(help="loudness to reach, LUFS")]
 Ceiling = Annotated[float | None, typer.Option(help="true peak not to exceed, dBTP")]
 Platform = Annotated[
@@ -76,7 +78,7 @@ def master(
     song: Annotated[
         Path | None, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)
     ] = None,
-    folder: OutputFolder = Path("out"),
+    folder: OutputOrPlan = None,
     demo: Annotated[bool, typer.Option("--demo", help="a synthesised song instead of a file")] = False,
     intent: Annotated[
         Intent | None,
@@ -88,7 +90,7 @@ def master(
     ] = None,
     engine: Annotated[str, typer.Option(help="mastering engine; none: the best for the intent")] = "",
     intensity: Intensity = None,
-    preset: SoundProfile = sound_profiles.BASE_NAME,
+    preset: SoundProfile = "",
     platform: Platform = "",
     target_lufs: Target = None,
     ceiling_dbtp: Ceiling = None,
@@ -96,6 +98,8 @@ def master(
     format: Annotated[Format | None, typer.Option(help="kind of the one file; wav where not said")] = None,
     sample_rate: Annotated[int | None, typer.Option(help="44100, 48000, 88200 or 96000 Hz")] = None,
     bit_depth: Annotated[Depth | None, typer.Option(help="samples of wav and flac")] = None,
+    plan: PlanFile = None,
+    plan_only: PlanOnly = False,
     keep: Keep = False,
     server: Server = None,
     as_json: AsJson = False,
@@ -104,27 +108,30 @@ def master(
     if (song is None) != demo:
         raise errors.InvalidInput("name a song, or ask for --demo", field="song", reason="OPTIONS_CONFLICT")
     _check_custom(intent, target_lufs, platform)
+    job = job_of(preset, plan)
     settings = master_service_pb2.MasterSettings(
         engine=engine,
-        intent=master_service_pb2.MasterIntent.Value(f"MASTER_INTENT_{_intent(intent, bool(reference)).name}"),
+        intent=_intent(intent, bool(reference), planned=job.HasField("master_plan")),
         target_lufs=target_lufs,
         ceiling_dbtp=ceiling_dbtp,
         intensity=intensity,
         profile=checked_platform(platform),
         deliverables=delivered_files(deliver, format, sample_rate, bit_depth),
     )
-    source = write_demo_song(folder) if song is None else song
+    source = write_demo_song(Path("out") if plan_only else folder or Path("out")) if song is None else song
     existing(source, "song")
     references = _references(source, reference or [], as_json=as_json)
-    spare_inputs([source, *references], folder, ("master*.*", "mix.wav", "stems/*", "preview_ab.mp3", "report.*"))
-    job = job_with_preset(preset)
+    target = checked_output(folder, [source, *references], plan, _WRITTEN, plan_only=plan_only)
     job.display_name = source.stem[:200]
     job.keep_intermediates = keep
     job.mastering.CopyFrom(settings)
     with connect(server) as client:
         job.song.CopyFrom(upload_song(client, source))
         job.references.extend(upload_song(client, file, "reference").upload for file in references)
-        run_job(client, job, folder, as_json=as_json)
+        if plan_only:
+            run_plan(client, job, folder, as_json=as_json)
+        else:
+            run_job(client, job, target, as_json=as_json)
 
 
 def album(
@@ -132,7 +139,7 @@ def album(
     folder: OutputFolder = Path("out"),
     intent: Annotated[Intent, typer.Option(help="what the album is for")] = Intent.STREAMING,
     intensity: Intensity = None,
-    preset: SoundProfile = sound_profiles.BASE_NAME,
+    preset: SoundProfile = "",
     platform: Platform = "",
     target_lufs: Target = None,
     ceiling_dbtp: Ceiling = None,
@@ -205,7 +212,10 @@ def _check_custom(intent: Intent | None, target_lufs: float | None, platform: st
         raise errors.InvalidInput("the custom intent needs --target-lufs", field="target_lufs")
 
 
-def _intent(asked: Intent | None, has_reference: bool) -> Intent:
+def _intent(asked: Intent | None, has_reference: bool, *, planned: bool) -> master_service_pb2.MasterIntent.ValueType:
+    """The intent that is asked for; a plan may hold another, so that none is said beside one."""
+    if planned and asked is None:
+        return master_service_pb2.MASTER_INTENT_UNSPECIFIED
     if has_reference and asked not in (None, Intent.REFERENCE):
         raise errors.InvalidInput(
             f"--reference and --intent {asked} contradict each other", field="intent", reason="OPTIONS_CONFLICT"
@@ -214,7 +224,8 @@ def _intent(asked: Intent | None, has_reference: bool) -> Intent:
         raise errors.InvalidInput(
             "the reference intent needs --reference FILE", field="reference", reason="REFERENCE_UNSUITABLE"
         )
-    return Intent.REFERENCE if has_reference else asked or Intent.STREAMING
+    chosen = Intent.REFERENCE if has_reference else asked or Intent.STREAMING
+    return master_service_pb2.MasterIntent.Value(f"MASTER_INTENT_{chosen.name}")
 
 
 def _references(source: Path, given: list[Path], *, as_json: bool) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Commands that take audio through the pipeline: separate and mix, and what they share with mastering."""
+"""The command that separates, and what it shares with mixing and mastering."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from outboard.cli import output
 from outboard.client import Client, failure
 from outboard.local import local_mesh
 from outboard.settings import checked_address
-from outboard.v1 import audio_pb2, job_service_pb2, mixer_service_pb2, separator_service_pb2
+from outboard.v1 import job_service_pb2, mixer_service_pb2, separator_service_pb2
 
 Song = Annotated[Path, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)]
 OutputFolder = Annotated[
@@ -23,7 +23,11 @@ OutputFolder = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output, no progress")]
 SoundProfile = Annotated[
-    str, typer.Option(help="a sound profile's name (`outboard presets list`), or a .toml file of one's own")
+    str,
+    typer.Option(
+        help="a sound profile's name (`outboard presets list`; none: balanced), or a .toml file of one's own",
+        show_default=False,
+    ),
 ]
 Keep = Annotated[bool, typer.Option("--keep", help="keep intermediate results beyond their time-to-live")]
 Server = Annotated[
@@ -163,56 +167,4 @@ def separate(
             stages=[job_service_pb2.STAGE_SEPARATE],
             separation=separator_service_pb2.SeparationSettings(engine=engine, stem_count=stems),
         )
-        run_job(client, job, folder, as_json=as_json)
-
-
-def _roles(options: list[str], stems: list[Path]) -> dict[str, audio_pb2.Role.ValueType]:
-    """``FILE=ROLE`` options by file name."""
-    names = {path.name for path in stems} | {str(path) for path in stems}
-    allowed = [name.removeprefix("ROLE_").lower() for name in audio_pb2.Role.keys() if not name.endswith("UNSPECIFIED")]  # noqa: SIM118
-    roles = {}
-    for option in options:
-        file, _, role = option.rpartition("=")
-        if file not in names:
-            raise errors.InvalidInput(f"--role {option!r}: {file!r} is none of the stems", field="role")
-        if role not in allowed:
-            raise errors.InvalidInput(
-                f"--role {option!r}: {role!r} is no role; one of {', '.join(allowed)}", field="role"
-            )
-        if Path(file).name in roles:
-            message = f"--role {option!r}: {file!r} has a role already"
-            raise errors.InvalidInput(message, field="role", reason="OPTIONS_CONFLICT")
-        roles[Path(file).name] = audio_pb2.Role.Value(f"ROLE_{role.upper()}")
-    return roles
-
-
-def mix(
-    stems: Annotated[list[Path], typer.Argument(help="1 to 12 files", show_default=False)],
-    folder: OutputFolder = Path("out"),
-    role: Annotated[
-        list[str] | None, typer.Option(help="FILE=ROLE, for instance bd.wav=kick", show_default=False)
-    ] = None,
-    preset: SoundProfile = sound_profiles.BASE_NAME,
-    bypass: Annotated[bool, typer.Option("--bypass", help="sum the stems as they are")] = False,
-    keep: Keep = False,
-    server: Server = None,
-    as_json: AsJson = False,
-) -> None:
-    """Mixes stems on the console."""
-    roles = _roles(role or [], stems)
-    names = [path.stem for path in stems]
-    if len(set(names)) < len(names):
-        raise errors.InvalidInput("two stems have one name", field="stems")
-    for path in stems:
-        existing(path, "stems")
-    spare_inputs(stems, folder, ("mix.wav", "report.*"))
-    job = job_with_preset(preset)
-    job.display_name = "mix"
-    job.keep_intermediates = keep
-    job.stages.append(job_service_pb2.STAGE_MIX)
-    job.mix.CopyFrom(mixer_service_pb2.MixSettings(bypass_all=bypass))
-    with connect(server) as client:
-        for path in stems:
-            wanted = roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED)
-            job.stems.stems.add(name=path.stem, upload=client.upload(path).name, role=wanted)
         run_job(client, job, folder, as_json=as_json)

@@ -157,6 +157,9 @@ class Job(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     CUSTOM_PRESET_FIELD_NUMBER: _builtins.int
+    MIX_PLAN_FIELD_NUMBER: _builtins.int
+    MASTER_PLAN_FIELD_NUMBER: _builtins.int
+    PLAN_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "jobs/{job}"."""
     display_name: _builtins.str
@@ -169,6 +172,11 @@ class Job(_message.Message):
     """Keep intermediates beyond their time-to-live."""
     priority: _builtins.int
     """Larger goes first, -100 to 100."""
+    plan_only: _builtins.bool
+    """Decide and stop before the last stage renders: the job leaves "plan.json", a job with `mix_plan` and `master_plan` as far as it mixes and
+    masters, ready to be edited and sent again. What the decisions need (stems; the mix, where a master is decided) is computed and kept
+    for the job that renders.
+    """
     @_builtins.property
     def song(self) -> Global___SongInput:
         """A finished song."""
@@ -247,6 +255,14 @@ class Job(_message.Message):
     def custom_preset(self) -> _mixer_service_pb2.Preset:
         """Numbers of a sound profile of one's own, over those of the profile that `preset` names; its name is for reports."""
 
+    @_builtins.property
+    def mix_plan(self) -> _mixer_service_pb2.MixPlan:
+        """A finished plan of the mix, for instance an edited one: rendered as it is, so that `mix` has nothing to decide and stays unset."""
+
+    @_builtins.property
+    def master_plan(self) -> _master_service_pb2.MasterPlan:
+        """A finished plan of the master: rendered as it is, so that `mastering` stays unset."""
+
     def __init__(
         self,
         *,
@@ -275,10 +291,13 @@ class Job(_message.Message):
         report: Global___JobReport | None = ...,
         priority: _builtins.int = ...,
         custom_preset: _mixer_service_pb2.Preset | None = ...,
+        mix_plan: _mixer_service_pb2.MixPlan | None = ...,
+        master_plan: _master_service_pb2.MasterPlan | None = ...,
+        plan_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "create_time", b"create_time", "custom_preset", b"custom_preset", "end_time", b"end_time", "error", b"error", "input", b"input", "mastering", b"mastering", "mix", b"mix", "report", b"report", "resolved_preset", b"resolved_preset", "restoration", b"restoration", "separation", b"separation", "song", b"song", "stems", b"stems", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "create_time", b"create_time", "custom_preset", b"custom_preset", "end_time", b"end_time", "error", b"error", "input", b"input", "master_plan", b"master_plan", "mastering", b"mastering", "mix", b"mix", "mix_plan", b"mix_plan", "report", b"report", "resolved_preset", b"resolved_preset", "restoration", b"restoration", "separation", b"separation", "song", b"song", "stems", b"stems", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "artifacts", b"artifacts", "create_time", b"create_time", "custom_preset", b"custom_preset", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "input", b"input", "keep_intermediates", b"keep_intermediates", "mastering", b"mastering", "mix", b"mix", "name", b"name", "preset", b"preset", "priority", b"priority", "progress", b"progress", "references", b"references", "report", b"report", "resolved_preset", b"resolved_preset", "restoration", b"restoration", "separation", b"separation", "song", b"song", "stages", b"stages", "state", b"state", "stems", b"stems", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["album", b"album", "artifacts", b"artifacts", "create_time", b"create_time", "custom_preset", b"custom_preset", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "input", b"input", "keep_intermediates", b"keep_intermediates", "master_plan", b"master_plan", "mastering", b"mastering", "mix", b"mix", "mix_plan", b"mix_plan", "name", b"name", "plan_only", b"plan_only", "preset", b"preset", "priority", b"priority", "progress", b"progress", "references", b"references", "report", b"report", "resolved_preset", b"resolved_preset", "restoration", b"restoration", "separation", b"separation", "song", b"song", "stages", b"stages", "state", b"state", "stems", b"stems", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["song", "stems", "album"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -829,7 +848,7 @@ class ListJobsResponse(_message.Message):
     """For the next page; empty on the last."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
-        """A page of jobs, without their reports."""
+        """A page of jobs, without their reports and plans."""
 
     def __init__(
         self,
@@ -920,7 +939,7 @@ class WatchJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> Global___Job:
-        """The job now; artifacts and report only in the last message."""
+        """The job now; artifacts, report and plans only in the last message."""
 
     def __init__(
         self,

@@ -51,3 +51,12 @@ SEPARATED_ROLES = {
     "instrumental": audio_pb2.ROLE_OTHER,
 }
 """What separated stems play."""
+
+_FOUR_STEMS = ("vocals", "drums", "bass", "other")
+SEPARATED_STEMS = {
+    2: ("vocals", "instrumental"),
+    4: _FOUR_STEMS,
+    5: (*_FOUR_STEMS, "piano"),
+    6: (*_FOUR_STEMS, "piano", "guitar"),
+}
+"""Stems by how many are asked for, as the contract names them."""

@@ -7,6 +7,7 @@ import functools
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from outboard.audio.wave_header import HEADER_BYTES, float_wave_header
@@ -20,6 +21,7 @@ from services.orchestrator.field_paths import name_job_fields
 from services.orchestrator.results import Draft, ObjectDraft
 from services.orchestrator.threads import in_thread
 
+_MEDIA_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg"}
 _PIECES_AT_ONCE = 4  # a visit to a worker thread costs about as much as a piece
 FROM_STAGE = "stage_call"
 """Metadata key of errors that a stage answered with, as against errors of the orchestrator's own store."""
@@ -139,3 +141,42 @@ class AudioSink:
                     f"the stage answered with {frames} frames of {name or 'audio'} for {self._frames}",
                     reason="STREAM_LENGTH_MISMATCH",
                 )
+
+
+class FileSink:
+    """Stores the deliverables that the master answers with."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._files: dict[str, Any] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Deliverables in the order in which they began."""
+        return list(self._files)
+
+    async def write(self, chunk: audio_pb2.FileChunk, _name: str) -> None:
+        """Appends to a file; pieces must follow each other."""
+        name = chunk.deliverable
+        if name not in self._files:
+            media_type = _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
+            self._files[name] = await self._draft.open(name, media_type)
+        if chunk.offset != self._files[name].size:
+            raise Internal(f"the master sent byte {chunk.offset} of {name!r} out of order", reason="STREAM_GAP")
+        await self._files[name].write(chunk.data)
+
+    def check(self) -> None:
+        """Refuses an answer without files."""
+        if not self._files:
+            raise Internal("the master answered without a file")
+
+
+class NoSink:
+    """Takes the answer of a stage that was asked for a plan alone."""
+
+    async def write(self, chunk: object, _name: str) -> None:
+        """Refuses what was not asked for."""
+        raise Internal("the stage rendered although a plan alone was asked for")
+
+    def check(self) -> None:
+        """Nothing is missing."""

@@ -8,6 +8,8 @@ from outboard.errors import OutboardError, Violation
 from outboard.v1 import job_service_pb2
 
 _STAGE_PREFIX = re.compile(r"^(config\.)?(settings\.)?")
+_PLAN_PREFIX = re.compile(r"^(config\.)?plan(\.|$)")
+_PLANS = {"mix": "mix_plan", "mastering": "master_plan"}
 _FIRST_PART = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -17,9 +19,14 @@ def name_job_fields(error: OutboardError, block: str) -> OutboardError:
     Args:
         error: what a stage answered; changed in place.
         block: the field of `Job` whose message the stage was given as its settings, for instance "mastering".
-            "config.settings.intensity", "settings.intensity" and "intensity" all become "job.mastering.intensity";
-            a field that is none of these settings keeps the stage's name.
+            "config.settings.intensity", "settings.intensity" and "intensity" all become "job.mastering.intensity",
+            "config.plan.drive_db" becomes "job.master_plan.drive_db"; a field that is none of these keeps the stage's
+            name.
     """
+    for entry in error.violations:
+        if error.message.startswith(f"{entry.field}: "):
+            error.message = f"{_job_field(entry.field, block)}{error.message.removeprefix(entry.field)}"
+            break
     error.violations = tuple(Violation(_job_field(entry.field, block), entry.description) for entry in error.violations)
     return error
 
@@ -27,6 +34,8 @@ def name_job_fields(error: OutboardError, block: str) -> OutboardError:
 def _job_field(field: str, block: str) -> str:
     if field.startswith("job."):
         return field
+    if block in _PLANS and _PLAN_PREFIX.match(field):
+        return _PLAN_PREFIX.sub(rf"job.{_PLANS[block]}\2", field)
     setting = _STAGE_PREFIX.sub("", field)
     first = _FIRST_PART.match(setting)
     settings = job_service_pb2.Job.DESCRIPTOR.fields_by_name[block].message_type

@@ -14,6 +14,7 @@ from outboard.errors import Internal, OutboardError
 from outboard.report.assemble import StageReports, assemble, document
 from outboard.report.comparison import Comparison
 from outboard.report.page import PAGE_NAME, render, render_album
+from outboard.report.plan_file import PLAN_NAME, plan_text
 from outboard.rpc.errors import to_status
 from outboard.v1 import (
     analysis_pb2,
@@ -80,7 +81,7 @@ class Finish:
         comparison = await self._comparison(outcome)
         reports = await self._reports(outcome, comparison)
         report = assemble(replace(reports, album=await self._album(job, outcome)))
-        artifacts = await self._artifacts(outcome)
+        artifacts = [] if job.specification.plan_only else await self._artifacts(outcome)
         row = await in_thread(self._database.job, tenant, job_id)
         created = row.create_time if row else time.time()
         report.run.seconds = max(0.0, time.time() - created)
@@ -176,12 +177,14 @@ class Finish:
     def _store_reports(
         self, job: JobContext, report: job_service_pb2.JobReport, comparison: Comparison | None
     ) -> list[ArtifactRow]:
-        """The report for programs, and for a master also the page."""
+        """The report for programs; of a master also the page, of a job that was to decide alone its plans."""
         name = job.specification.display_name
         fields = document(report, {"job": f"jobs/{job.id}", "display_name": name})
         text = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False)
         rows = [self._store_text(job, "report.json", "application/json", text)]
-        if comparison:
+        if job.specification.plan_only:
+            rows.append(self._store_text(job, PLAN_NAME, "application/json", plan_text(report)))
+        elif comparison:
             page = render(report, comparison, title=name, preview=PREVIEW_NAME)
             rows.append(self._store_text(job, PAGE_NAME, "text/html", page))
         elif report.album:

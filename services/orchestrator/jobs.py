@@ -232,7 +232,10 @@ def to_message(row: JobRow, artifacts: Sequence[ArtifactRow], *, report: bool) -
         job.end_time.FromNanoseconds(round(row.end_time * 1e9))
     if row.error is not None:
         job.error.ParseFromString(row.error)
-    if report and row.report is not None:
+    if not report:  # a page of jobs with plans would be larger than a message may be
+        job.ClearField("mix_plan")
+        job.ClearField("master_plan")
+    elif row.report is not None:
         job.report.ParseFromString(row.report)
     for artifact in artifacts:
         job.artifacts.add(
@@ -252,8 +255,8 @@ def _fingerprint(job: job_service_pb2.Job, inputs: Sequence[tuple[str, str]]) ->
     asked.ClearField("references")
     if asked.WhichOneof("input") == "song":
         asked.song.ClearField("upload")
-    for stem in asked.stems.stems:
-        stem.ClearField("upload")
+    for part in (*asked.stems.stems, *asked.album.songs):
+        part.ClearField("upload")
     digests = json.dumps([digest for _, digest in inputs])
     return hashlib.sha256(asked.SerializeToString(deterministic=True) + digests.encode()).hexdigest()
 

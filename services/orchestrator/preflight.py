@@ -18,12 +18,12 @@ from outboard.v1 import analysis_pb2, job_service_pb2, master_service_pb2, mixer
 from services.orchestrator.engines import DEFAULT_STEM_COUNT
 from services.orchestrator.field_paths import name_job_fields
 from services.orchestrator.peers import REFERENCE_ENGINES, Peers
+from services.orchestrator.plans import SONG_STEM, mixed_stems
 from services.orchestrator.progress import Stage
 
 _PATIENCE_SECONDS = 3.0
 # A second of silence: every planner has an answer to it, and no other number of it matters.
 _ANYTHING = analysis_pb2.Analysis(frames=48000, sample_rate_hertz=48000, channels=2)
-_STEM = "song"
 _REFUSALS = (InvalidInput, NotFound, FailedPrecondition)
 
 _log = logging.getLogger(__name__)
@@ -79,23 +79,44 @@ class Preflight:
 
     async def _mix(self, job: job_service_pb2.Job) -> None:
         await self._peers.mixer_engines.resolve(job.mix.engine, "job.mix.engine")
-        config = mixer_service_pb2.MixConfig(settings=job.mix, preset=job.resolved_preset)
-        config.stems.add(name=_STEM)
-        request = mixer_service_pb2.PlanMixRequest(config=config, stem_analyses={_STEM: _ANYTHING})
+        if job.HasField("mix_plan"):
+            config = mixer_service_pb2.MixConfig(settings=job.mix, plan=job.mix_plan)
+            for name in mixed_stems(job):
+                config.stems.add(name=name)
+            request = mixer_service_pb2.PlanMixRequest(config=config)
+        else:
+            config = mixer_service_pb2.MixConfig(settings=job.mix, preset=job.resolved_preset)
+            config.stems.add(name=SONG_STEM)
+            request = mixer_service_pb2.PlanMixRequest(config=config, stem_analyses={SONG_STEM: _ANYTHING})
         await _planned(self._peers.mixer.PlanMix(request), "mix")
 
     async def _mastering(self, job: job_service_pb2.Job) -> None:
+        if job.HasField("master_plan"):
+            await self._master_plan(job)
+            return
         settings = master_service_pb2.MasterSettings()
         settings.CopyFrom(job.mastering)
         settings.engine = (await self._peers.master_engine(settings)).name
         if settings.engine in REFERENCE_ENGINES and not job.references:
-            raise InvalidInput(
-                "the reference intent needs a reference song", reason="REFERENCE_UNSUITABLE", field="job.references"
-            )
+            raise _no_reference("the reference intent needs a reference song")
         request = master_service_pb2.PlanMasterRequest(
             analysis=_ANYTHING, settings=settings, preset=job.resolved_preset
         )
         await _planned(self._peers.master.PlanMaster(request), "mastering")
+
+    async def _master_plan(self, job: job_service_pb2.Job) -> None:
+        plan = job.master_plan
+        await _planned(
+            self._peers.master.PlanMaster(master_service_pb2.PlanMasterRequest(plan=plan)),
+            "mastering",
+        )
+        await self._peers.master_engines.resolve(plan.engine, "job.master_plan.engine")
+        if plan.engine in REFERENCE_ENGINES and not plan.match.bands and not job.references:
+            raise _no_reference("the plan's match has no bands yet: it needs a reference song")
+
+
+def _no_reference(message: str) -> InvalidInput:
+    return InvalidInput(message, reason="REFERENCE_UNSUITABLE", field="job.references")
 
 
 async def _planned(call: Awaitable[Any], block: str) -> None:

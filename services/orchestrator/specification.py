@@ -10,18 +10,15 @@ from google.protobuf.message import Message
 
 from outboard.audio.files.tags import VORBIS_NAMES
 from outboard.errors import InvalidInput, Violation
-from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2
+from outboard.v1 import audio_pb2, job_service_pb2
 from services.orchestrator.albums import STAGES, album_conflicts, check_album, titles
-from services.orchestrator.peers import REFERENCE_ENGINES
+from services.orchestrator.plans import SONG_STEM, follows_references, plan_conflicts
 from services.orchestrator.progress import Stage
 from services.orchestrator.setting_ranges import check_setting_ranges
 from services.orchestrator.steps import Source
 
 MAXIMUM_STEMS = 12
 MAXIMUM_REFERENCES = 8
-SONG_STEM = "song"
-"""Name of the only stem when a song enters the pipeline behind the separator."""
-
 _ORDER = (Stage.STAGE_SEPARATE, Stage.STAGE_RESTORE, Stage.STAGE_MIX, Stage.STAGE_MASTER)
 _NAMES = {stage: Stage.Name(stage).removeprefix("STAGE_").lower() for stage in _ORDER}
 _STAGE_OF = (
@@ -29,6 +26,8 @@ _STAGE_OF = (
     ("restoration", Stage.STAGE_RESTORE),
     ("mix", Stage.STAGE_MIX),
     ("mastering", Stage.STAGE_MASTER),
+    ("mix_plan", Stage.STAGE_MIX),
+    ("master_plan", Stage.STAGE_MASTER),
     ("references", Stage.STAGE_MASTER),
     ("tags", Stage.STAGE_MASTER),
 )
@@ -50,6 +49,7 @@ class Route:
     stages: tuple[int, ...]
     is_song: bool
     is_album: bool = False
+    plan_only: bool = False
 
     @property
     def separates(self) -> bool:
@@ -156,7 +156,7 @@ def route(job: job_service_pb2.Job, uploads: Sequence[tuple[str, str]]) -> Route
         Source(f"reference-{index + 1}", 0, key, digest, field)
         for index, ((key, digest), field) in enumerate(zip(uploads[count:], fields[count:], strict=True))
     ]
-    return Route(tuple(sources), tuple(references), tuple(job.stages), kind == "song", kind == "album")
+    return Route(tuple(sources), tuple(references), tuple(job.stages), kind == "song", kind == "album", job.plan_only)
 
 
 def _check_request(request: job_service_pb2.CreateJobRequest) -> list[Violation]:
@@ -223,9 +223,9 @@ def _check_conflicts(job: job_service_pb2.Job) -> list[Violation]:
         if given and stage not in stages:
             text = f"{name} is for the {_NAMES[stage]} stage, which the job does not go through"
             violations.append(Violation(f"job.{name}", text))
-    follows = job.mastering.intent == master_service_pb2.MASTER_INTENT_REFERENCE
-    if job.references and not (violations or follows or job.mastering.engine in REFERENCE_ENGINES):
+    if job.references and not (violations or follows_references(job)):
         violations.append(Violation("job.references", "only the reference intent follows references"))
+    violations += plan_conflicts(job, stages)
     return violations + (album_conflicts(job) if job.WhichOneof("input") == "album" else [])
 
 

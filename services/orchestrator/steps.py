@@ -26,7 +26,7 @@ from outboard.v1 import (
 from services.orchestrator import ingest
 from services.orchestrator.audio_refs import SEPARATED_ROLES, AudioRef, audio_ref
 from services.orchestrator.engines import DEFAULT_STEM_COUNT
-from services.orchestrator.exchange import FROM_STAGE, AudioSink, audio_chunks, call_stage
+from services.orchestrator.exchange import FROM_STAGE, AudioSink, FileSink, NoSink, audio_chunks, call_stage
 from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.peers import Peers
 from services.orchestrator.progress import Stage, State
@@ -34,7 +34,6 @@ from services.orchestrator.results import Draft, Result, find, plain, result_pre
 from services.orchestrator.threads import in_thread, stoppable
 
 _LONGEST_CALL_SECONDS = 3600.0
-_MEDIA_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg"}
 
 
 @dataclass(frozen=True)
@@ -176,18 +175,23 @@ class Steps:
 
         return await self._workshop.result(job, prefix, produce)
 
-    async def mix(self, tenant: str, job_id: str, stems: Sequence[AudioRef], song: Done | None) -> Done:
-        """Stems to a mix."""
+    async def mix(
+        self, tenant: str, job_id: str, stems: Sequence[AudioRef], song: Done | None, plan_only: bool = False
+    ) -> Done:
+        """Stems to a mix, or to a plan of one alone."""
         job = await self._workshop.open(tenant, job_id)
         await job.progress.begin(State.STATE_MIXING)
         longest = max(stems, key=lambda stem: stem.frames)
-        config = mixer_service_pb2.MixConfig(
-            format=longest.format(), settings=job.specification.mix, preset=job.specification.resolved_preset
-        )
+        asked = job.specification
+        config = mixer_service_pb2.MixConfig(format=longest.format(), settings=asked.mix, plan_only=plan_only)
         for stem in stems:
             config.stems.add(name=stem.name, role=stem.role, format=stem.format())
-        if song:
-            config.song.CopyFrom(await self._analysis(song))
+        if asked.HasField("mix_plan"):  # then nothing is left that song or preset would decide
+            config.plan.CopyFrom(asked.mix_plan)
+        else:
+            config.preset.CopyFrom(asked.resolved_preset)
+            if song:
+                config.song.CopyFrom(await self._analysis(song))
         engine = await self._peers.mixer_engines.resolve(config.settings.engine, "job.mix.engine")
         config.settings.engine = engine.name
         prefix = result_prefix(tenant, "mix", [engine], plain(config), [stem.sha256 for stem in stems])
@@ -199,7 +203,8 @@ class Steps:
                     yield mixer_service_pb2.MixRequest(chunk=chunk)
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
-            sink = AudioSink(draft, longest.frames, longest.channels, longest.sample_rate_hertz, allowed=("",))
+            layout = longest.frames, longest.channels, longest.sample_rate_hertz
+            sink = NoSink() if plan_only else AudioSink(draft, *layout, allowed=("",))
             method, patience = self._peers.mixer.Mix, _patience(stems)
             call = call_stage(method, requests(), block="mix", tenant=tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_MIX)
@@ -208,7 +213,7 @@ class Steps:
 
         result, reused = await self._workshop.result(job, prefix, produce)
         job.progress.finish(Stage.STAGE_MIX, reused=reused)
-        return Done(prefix, (audio_ref(result, "", "mix", audio_pb2.ROLE_UNSPECIFIED),))
+        return Done(prefix) if plan_only else Done(prefix, (audio_ref(result, "", "mix", audio_pb2.ROLE_UNSPECIFIED),))
 
     async def master(
         self,
@@ -219,8 +224,9 @@ class Steps:
         references: Sequence[AudioRef],
         album: Sequence[Done] = (),
         leader: Done | None = None,
+        plan_only: bool = False,
     ) -> Done:
-        """A mix to the delivered files.
+        """A mix to the delivered files, or to a plan of them alone.
 
         Args:
             album: the songs of the album that it is a part of.
@@ -230,17 +236,20 @@ class Steps:
         part = mix.name if album else ""
         names = [other.audio[0].name for other in album]
         await job.progress.begin(State.STATE_MASTERING, {Stage.STAGE_MASTER: names} if album else None)
-        config = master_service_pb2.MasterConfig(
-            format=mix.format(),
-            settings=job.specification.mastering,
-            preset=job.specification.resolved_preset,
-        )
+        config = master_service_pb2.MasterConfig(format=mix.format(), plan_only=plan_only)
+        if job.specification.HasField("master_plan"):
+            config.plan.CopyFrom(job.specification.master_plan)
+            config.settings.engine = config.plan.engine
+        else:
+            config.settings.CopyFrom(job.specification.mastering)
+            config.preset.CopyFrom(job.specification.resolved_preset)
         for reference in references:
             config.references.add(name=reference.name, format=reference.format())
         config.album.extend([await self._analysis(other) for other in album])
         if leader:
             await self._follow(config.settings, leader)
-        await self._tag(config, job, song)
+        if not plan_only:
+            await self._tag(config, job, song)
         engine = await self._peers.master_engine(config.settings)
         config.settings.engine = engine.name
         digests = [source.sha256 for source in (mix, *references)]
@@ -256,12 +265,12 @@ class Steps:
                     yield master_service_pb2.MasterRequest(chunk=chunk)
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
-            sink = FileSink(draft)
+            sink = NoSink() if plan_only else FileSink(draft)
             method, patience = self._peers.master.Master, _patience([mix, *references])
             call = call_stage(method, requests(), block="mastering", tenant=tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_MASTER, part)
             _check_engine(report.engine, engine)
-            return {"report": plain(report), "files": sink.names}
+            return {"report": plain(report), "files": sink.names if isinstance(sink, FileSink) else []}
 
         _, reused = await self._workshop.result(job, prefix, produce)
         job.progress.finish(Stage.STAGE_MASTER, part, reused=reused)
@@ -306,36 +315,8 @@ class Steps:
         return result
 
 
-class FileSink:
-    """Stores the deliverables that the master answers with."""
-
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
-        self._files: dict[str, Any] = {}
-
-    @property
-    def names(self) -> list[str]:
-        """Deliverables in the order in which they began."""
-        return list(self._files)
-
-    async def write(self, chunk: audio_pb2.FileChunk, _name: str) -> None:
-        """Appends to a file; pieces must follow each other."""
-        name = chunk.deliverable
-        if name not in self._files:
-            media_type = _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
-            self._files[name] = await self._draft.open(name, media_type)
-        if chunk.offset != self._files[name].size:
-            raise Internal(f"the master sent byte {chunk.offset} of {name!r} out of order", reason="STREAM_GAP")
-        await self._files[name].write(chunk.data)
-
-    def check(self) -> None:
-        """Refuses an answer without files."""
-        if not self._files:
-            raise Internal("the master answered without a file")
-
-
 async def _receive(
-    call: AsyncGenerator[Any, None], sink: AudioSink | FileSink, job: JobContext, stage: int, part: str = ""
+    call: AsyncGenerator[Any, None], sink: AudioSink | FileSink | NoSink, job: JobContext, stage: int, part: str = ""
 ) -> Any:
     """Stores chunks, notes progress, and returns the report that ends the answer."""
     report = None

@@ -76,9 +76,13 @@ class Pipeline:
             outcome.stems = stems if route.has_stems else []
             mix = stems[0]
             if route.mixes:
-                outcome.mix = await step(self._steps.mix, *job, stems, song)
-                mix = outcome.mix.audio[0]
-            if route.masters:
+                outcome.mix = await step(self._steps.mix, *job, stems, song, route.plan_only and not route.masters)
+                mix = outcome.mix.audio[0] if outcome.mix.audio else mix
+            if route.plan_only:
+                if route.masters:
+                    followed = [reference.audio[0] for reference in references]
+                    outcome.mastering = await step(self._steps.master, *job, mix, song, followed, plan_only=True)
+            elif route.masters:
                 followed = [reference.audio[0] for reference in references]
                 outcome.mastering = await step(self._steps.master, *job, mix, song, followed)
                 before = song.audio[0] if song else mix

@@ -31,6 +31,11 @@ from outboard.v1 import (
 
 ENGINE = audio_pb2.EngineInfo(name="toy", version=1, backend="numpy", device="cpu", available=True)
 STEMS = ("vocals", "drums", "bass", "other")
+MIX_PLAN = mixer_service_pb2.MixPlan(
+    strips=[mixer_service_pb2.Strip(stem=name, role="ROLE_OTHER", gain_db=-1.5) for name in STEMS],
+    notes=["A toy's plan."],
+)
+MASTER_PLAN = master_service_pb2.MasterPlan(intent="MASTER_INTENT_LOUD", engine="toy", ceiling_dbtp=-1.0)
 
 
 @contextmanager
@@ -54,6 +59,8 @@ class Behaviour:
     seconds_per_chunk: dict[str, float] = field(default_factory=dict)
     errors: dict[str, list[OutboardError]] = field(default_factory=dict)
     failing_engines: list[str] = field(default_factory=list)
+    plan_requests: list[Any] = field(default_factory=list)
+    mix_config: mixer_service_pb2.MixConfig | None = None
     master_config: master_service_pb2.MasterConfig | None = None
 
     async def begin(self, stage: str) -> None:
@@ -128,6 +135,8 @@ class Toys(
         await self._behaviour.begin("mix")
         async with self._running("mix"):
             config = (await anext(aiter(request_iterator))).config
+            self._behaviour.mix_config = config
+            plan = config.plan if config.HasField("plan") else MIX_PLAN
             total = np.zeros(config.format.frames * config.format.channels, np.float32)
             async for request in request_iterator:
                 await self._behaviour.pace("mix")
@@ -135,12 +144,14 @@ class Toys(
                 start = request.chunk.start_frame * config.format.channels
                 total[start : start + samples.size] += samples
             step = 32768 * config.format.channels
+            if config.plan_only:
+                total = total[:0]
             for start in range(0, total.size, step):
                 chunk = audio_pb2.AudioChunk(
                     start_frame=start // config.format.channels, samples=total[start : start + step].tobytes()
                 )
                 yield mixer_service_pb2.MixResponse(chunk=chunk)
-        yield mixer_service_pb2.MixResponse(report=mixer_service_pb2.MixReport(engine=ENGINE))
+        yield mixer_service_pb2.MixResponse(report=mixer_service_pb2.MixReport(engine=ENGINE, plan=plan))
 
     async def Master(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
         await self._behaviour.begin("master")
@@ -151,27 +162,29 @@ class Toys(
             data = float_wave_header(layout.frames, layout.channels, layout.sample_rate_hertz)
             offset = 0
             async for request in request_iterator:
-                if request.chunk.stem:
+                if request.chunk.stem or config.plan_only:
                     continue
                 await self._behaviour.pace("master")
                 data += request.chunk.samples
                 chunk = audio_pb2.FileChunk(deliverable="master.wav", offset=offset, data=data)
                 yield master_service_pb2.MasterResponse(chunk=chunk)
                 offset, data = offset + len(data), b""
-        report = master_service_pb2.MasteringReport(engine=ENGINE)
+        plan = config.plan if config.HasField("plan") else MASTER_PLAN
+        report = master_service_pb2.MasteringReport(engine=ENGINE, plan=plan)
         report.after.shimmer_index = 0.1
         yield master_service_pb2.MasterResponse(report=report)
 
     async def PlanMix(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await self._plan("plan_mix")
+        await self._plan("plan_mix", request)
         return mixer_service_pb2.PlanMixResponse()
 
     async def PlanMaster(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await self._plan("plan_master")
+        await self._plan("plan_master", request)
         return master_service_pb2.PlanMasterResponse()
 
-    async def _plan(self, call: str) -> None:
+    async def _plan(self, call: str, request: Any) -> None:
         """Fails while an error stands for this call: a plan may be asked for more than once."""
+        self._behaviour.plan_requests.append(request)
         for error in self._behaviour.errors.get(call, ()):
             raise error
 
