@@ -1,16 +1,23 @@
 """How well a separation engine separates, beside what one gets for nothing: the mixture itself, a band-pass, HPSS's
 percussive part.
 
-    python -m benchmarks.separation [--engine spectral] [--truth FOLDER] [--seeds 100-107] [--quick] [--json]
+    python -m benchmarks.separation [--engine spectral] [--speed balanced] [--truth FOLDER] [--seeds 100-107|none]
+                                    [--output FOLDER] [--quick] [--json]
 
-``--truth`` is a folder of songs in MUSDB18-HQ's layout (``SONG/{mixture,vocals,drums,bass,other}.wav`` or .flac);
-the demo songs of the given seeds are always judged too. A clip is judged by SI-SDR (Le Roux et al. 2019) and by SDR
-(the plain ratio of the stem's energy to the error's), both over all channels and the clip's whole length. SI-SDR
-forgives a wrong gain, SDR does not. A row's ``ratio`` is ours over theirs, as a power ratio for decibels.
+``--engine`` is any that the separator offers here. ``--truth`` is a folder of songs in MUSDB18-HQ's layout
+(``SONG/{mixture,vocals,drums,bass,other}.wav`` or .flac, also below ``train`` and ``test``; a mixture that is not there
+is the stems' sum); the demo songs of the given seeds are judged too.
+
+``--output`` writes ``scores.json``, ``scores.md`` and ``scores.svg``: SDR, SIR and SAR per stem as museval defines them
+(:mod:`benchmarks.bss_eval`), and SI-SDR, of the engine and of the mixture in its place. The rows that are printed
+compare SI-SDR (Le Roux et al. 2019) and SDR (the plain ratio of the stem's energy to the error's), both over all
+channels and the clip's whole length. SI-SDR forgives a wrong gain, SDR does not. A row's ``ratio`` is ours over theirs,
+as a power ratio for decibels.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -26,8 +33,11 @@ from scipy.signal import butter, sosfiltfilt
 
 from benchmarks.rows import Row, exit_code
 from benchmarks.rows import parser as options_of_every_benchmark
+from benchmarks.separation_scores import score, si_sdr_db, write_scores
 from outboard.audio.demo import synthesise
-from services.separator.engines import FOUR_STEMS, SeparationSettings
+from outboard.settings import Settings
+from services.separator.deployment import engines
+from services.separator.engines import FOUR_STEMS, SeparationSettings, SongFacts
 from services.separator.separate import separate
 
 Audio = NDArray[np.float32]
@@ -53,14 +63,6 @@ class Clip:
     sample_rate_hertz: int
 
 
-def si_sdr_db(truth: Audio, estimate: Audio) -> float:
-    """Scale-invariant signal-to-distortion ratio over all channels in dB. ``truth`` must not be silent."""
-    target, guess = truth.ravel().astype(np.float64), estimate.ravel().astype(np.float64)
-    scaled = (target @ guess) / (target @ target) * target
-    error = guess - scaled
-    return float(10 * np.log10((scaled @ scaled + 1e-20) / (error @ error + 1e-20)))
-
-
 def sdr_db(truth: Audio, estimate: Audio) -> float:
     """Signal-to-distortion ratio over all channels in dB: energy of the truth over energy of the error."""
     error = truth.astype(np.float64) - estimate
@@ -78,10 +80,13 @@ def percussive_part(mixture: Audio) -> Audio:
     return np.stack([librosa.effects.percussive(channel) for channel in mixture])
 
 
-def separated(clip: Clip, engine: str) -> dict[str, Audio]:
-    """All four stems of a clip."""
+def separated(clip: Clip, engine: str, speed: str = "balanced") -> dict[str, Audio]:
+    """All four stems of a clip, by an engine that knows the song's mean and deviation, as in the pipeline."""
     blocks = (clip.mixture[:, at : at + BLOCK_FRAMES] for at in range(0, clip.mixture.shape[1], BLOCK_FRAMES))
-    parts = list(separate(blocks, clip.sample_rate_hertz, SeparationSettings(engine=engine)))
+    mono = clip.mixture.mean(axis=0, dtype=np.float64)
+    facts = SongFacts(mean=float(mono.mean()), deviation=float(mono.std(ddof=1)))
+    settings = SeparationSettings(engine=engine, speed=speed)
+    parts = list(separate(blocks, clip.sample_rate_hertz, settings, facts, engines=engines(Settings())))
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in FOUR_STEMS}
 
 
@@ -89,13 +94,15 @@ def musdb_clips(folder: Path, seconds: float | None = None) -> Iterator[Clip]:
     """Songs of a folder in MUSDB18-HQ's layout, in alphabetical order; those without all four stems are passed
     over.
     """
-    for song in sorted(path for path in folder.iterdir() if path.is_dir()):
+    parents = [folder, *(folder / half for half in ("test", "train") if (folder / half).is_dir())]
+    for song in sorted(path for parent in parents for path in parent.iterdir() if path.is_dir()):
         files = {name: _audio_file(song, name) for name in ("mixture", *FOUR_STEMS)}
-        if any(path is None for path in files.values()):
+        if any(files[name] is None for name in FOUR_STEMS):
             continue
         read = {name: _read(path, seconds) for name, path in files.items() if path is not None}
-        rate = next(iter(read.values()))[1]
-        yield Clip(song.name, read["mixture"][0], {name: read[name][0] for name in FOUR_STEMS}, rate)
+        stems = {name: read[name][0] for name in FOUR_STEMS}
+        mixture = read["mixture"][0] if "mixture" in read else np.sum(list(stems.values()), axis=0, dtype=np.float32)
+        yield Clip(song.name, mixture, stems, read["vocals"][1])
 
 
 def demo_clips(seeds: range, seconds: float) -> Iterator[Clip]:
@@ -105,9 +112,8 @@ def demo_clips(seeds: range, seconds: float) -> Iterator[Clip]:
         yield Clip(f"demo {seed}", demo.clean, demo.stems, demo.sample_rate_hertz)
 
 
-def judge(clip: Clip, engine: str) -> list[Row]:
+def judge(clip: Clip, ours: Mapping[str, Audio]) -> list[Row]:
     """All comparisons of one clip; stems that are silent in it are left out."""
-    ours = separated(clip, engine)
     rivals = {
         ("vocals", "mixture"): (clip.mixture, None),
         ("vocals", "band-pass"): (band_pass(clip.mixture, clip.sample_rate_hertz), 0.0),
@@ -148,14 +154,14 @@ def summarise(rows: list[Row]) -> list[Row]:
     ]
 
 
-def speed(clip: Clip, engine: str) -> Row:
-    """Processor time per second of audio on one thread of numpy; the kernels are warm."""
+def processor_time(clip: Clip, engine: str, speed: str) -> Row:
+    """Processor time per second of audio; kernels and models are warm. The goal is that of the weights-free engine."""
     start = time.process_time()
-    separated(clip, engine)
+    separated(clip, engine, speed)
     factor = (time.process_time() - start) * clip.sample_rate_hertz / clip.mixture.shape[1]
-    return Row(
-        f"{clip.name}: processor time", factor, None, None, "of real time", REAL_TIME_LIMIT, factor <= REAL_TIME_LIMIT
-    )
+    goal = REAL_TIME_LIMIT if engine == "spectral" else None
+    holds = None if goal is None else factor <= goal
+    return Row(f"{clip.name}: processor time", factor, None, None, "of real time", goal, holds)
 
 
 def _compared(name: str, ours: float, theirs: float, unit: str, goal: float | None) -> Row:
@@ -174,27 +180,47 @@ def _read(path: Path, seconds: float | None) -> tuple[Audio, int]:
 
 
 def _seeds(text: str) -> range:
+    if text == "none":
+        return range(0)
     first, _, last = text.partition("-")
     return range(int(first), int(last or first) + 1)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints all rows; 0 where every goal holds."""
-    parser = options_of_every_benchmark(__doc__)
-    parser.add_argument("--engine", default="spectral")
-    parser.add_argument("--truth", type=Path, help="folder of songs in MUSDB18-HQ's layout")
-    parser.add_argument("--seeds", type=_seeds, default=range(100, 108), help="of demo songs, as FIRST-LAST")
-    options = parser.parse_args(arguments)
+    """Prints all rows, and writes the scores where that is asked for; 0 where every goal holds."""
+    options = _options().parse_args(arguments)
     seconds = QUICK_SECONDS if options.quick else DEMO_SECONDS
     clips = list(demo_clips(options.seeds[:2] if options.quick else options.seeds, seconds))
     if options.truth:
         clips += list(musdb_clips(options.truth, QUICK_SECONDS if options.quick else None))
-    rows = [row for clip in clips for row in judge(clip, options.engine)]
+    if not clips:
+        print("nothing to judge: no demo seeds, and no folder of songs with all four stems", file=sys.stderr)
+        return 2
+    rows, scores = [], []
+    for clip in clips:
+        ours = separated(clip, options.engine, options.speed)
+        rows += judge(clip, ours)
+        if options.output:
+            mixture = dict.fromkeys(FOUR_STEMS, clip.mixture)
+            for name, stems in ((options.engine, ours), ("mixture", mixture)):
+                scores += score(clip.name, name, clip.stems, stems, clip.sample_rate_hertz)
+    if options.output:
+        write_scores(scores, options.output)
     rows += summarise(rows)
-    rows.append(speed(clips[0], options.engine))
+    rows.append(processor_time(clips[0], options.engine, options.speed))
     for row in rows:
         print(json.dumps(row.__dict__) if options.json else _line(row))
     return exit_code(rows)
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = options_of_every_benchmark(__doc__)
+    parser.add_argument("--engine", default="spectral", help="as `outboard separate --engine`")
+    parser.add_argument("--speed", default="balanced", choices=("exact", "balanced", "fast"))
+    parser.add_argument("--truth", type=Path, help="folder of songs in MUSDB18-HQ's layout")
+    parser.add_argument("--seeds", type=_seeds, default=range(100, 108), help="of demo songs, as FIRST-LAST, or none")
+    parser.add_argument("--output", type=Path, help="folder for scores.json, scores.md and scores.svg")
+    return parser
 
 
 def _line(row: Row) -> str:
