@@ -56,6 +56,8 @@ class Analysis(_message.Message):
     NOISE_FLOOR_DBFS_FIELD_NUMBER: _builtins.int
     STEREO_BANDS_FIELD_NUMBER: _builtins.int
     THIRD_OCTAVES_FIELD_NUMBER: _builtins.int
+    ONSETS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    VOCAL_DOMINANCE_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Length in frames."""
     sample_rate_hertz: _builtins.int
@@ -112,6 +114,10 @@ class Analysis(_message.Message):
     """Standard deviation of the mono sum, as a fraction of full scale."""
     noise_floor_dbfs: _builtins.float
     """Level that is exceeded 95 % of the time, in dBFS."""
+    onsets_per_second: _builtins.float
+    """How many sounds begin per second."""
+    vocal_dominance: _builtins.float
+    """Share of what is heard that moves like a voice in the middle, 0 to 1."""
     @_builtins.property
     def band_levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___BandLevel]:
         """Levels of six bands against a pink-like target."""
@@ -163,10 +169,12 @@ class Analysis(_message.Message):
         noise_floor_dbfs: _builtins.float | None = ...,
         stereo_bands: _abc.Iterable[Global___StereoBand] | None = ...,
         third_octaves: _abc.Iterable[Global___BandLevel] | None = ...,
+        onsets_per_second: _builtins.float | None = ...,
+        vocal_dominance: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_correlation", b"_correlation", "_crest_factor_db", b"_crest_factor_db", "_deviation", b"_deviation", "_flat_dynamics_index", b"_flat_dynamics_index", "_hard_panning_index", b"_hard_panning_index", "_integrated_lufs", b"_integrated_lufs", "_key_confidence", b"_key_confidence", "_loudness_range_lu", b"_loudness_range_lu", "_low_correlation", b"_low_correlation", "_max_momentary_lufs", b"_max_momentary_lufs", "_max_short_term_lufs", b"_max_short_term_lufs", "_mean", b"_mean", "_mid_side_ratio_db", b"_mid_side_ratio_db", "_mud_index", b"_mud_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_rms_dbfs", b"_rms_dbfs", "_sample_peak_dbfs", b"_sample_peak_dbfs", "_shimmer_index", b"_shimmer_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "_tempo_bpm", b"_tempo_bpm", "_true_peak_dbtp", b"_true_peak_dbtp", "_width", b"_width", "bandwidth_hertz", b"bandwidth_hertz", "correlation", b"correlation", "crest_factor_db", b"crest_factor_db", "deviation", b"deviation", "flat_dynamics_index", b"flat_dynamics_index", "hard_panning_index", b"hard_panning_index", "integrated_lufs", b"integrated_lufs", "key_confidence", b"key_confidence", "loudness_range_lu", b"loudness_range_lu", "low_correlation", b"low_correlation", "max_momentary_lufs", b"max_momentary_lufs", "max_short_term_lufs", b"max_short_term_lufs", "mean", b"mean", "mid_side_ratio_db", b"mid_side_ratio_db", "mud_index", b"mud_index", "noise_floor_dbfs", b"noise_floor_dbfs", "rms_dbfs", b"rms_dbfs", "sample_peak_dbfs", b"sample_peak_dbfs", "shimmer_index", b"shimmer_index", "spectral_hole_ratio", b"spectral_hole_ratio", "tempo_bpm", b"tempo_bpm", "true_peak_dbtp", b"true_peak_dbtp", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_correlation", b"_correlation", "_crest_factor_db", b"_crest_factor_db", "_deviation", b"_deviation", "_flat_dynamics_index", b"_flat_dynamics_index", "_hard_panning_index", b"_hard_panning_index", "_integrated_lufs", b"_integrated_lufs", "_key_confidence", b"_key_confidence", "_loudness_range_lu", b"_loudness_range_lu", "_low_correlation", b"_low_correlation", "_max_momentary_lufs", b"_max_momentary_lufs", "_max_short_term_lufs", b"_max_short_term_lufs", "_mean", b"_mean", "_mid_side_ratio_db", b"_mid_side_ratio_db", "_mud_index", b"_mud_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_onsets_per_second", b"_onsets_per_second", "_rms_dbfs", b"_rms_dbfs", "_sample_peak_dbfs", b"_sample_peak_dbfs", "_shimmer_index", b"_shimmer_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "_tempo_bpm", b"_tempo_bpm", "_true_peak_dbtp", b"_true_peak_dbtp", "_vocal_dominance", b"_vocal_dominance", "_width", b"_width", "bandwidth_hertz", b"bandwidth_hertz", "correlation", b"correlation", "crest_factor_db", b"crest_factor_db", "deviation", b"deviation", "flat_dynamics_index", b"flat_dynamics_index", "hard_panning_index", b"hard_panning_index", "integrated_lufs", b"integrated_lufs", "key_confidence", b"key_confidence", "loudness_range_lu", b"loudness_range_lu", "low_correlation", b"low_correlation", "max_momentary_lufs", b"max_momentary_lufs", "max_short_term_lufs", b"max_short_term_lufs", "mean", b"mean", "mid_side_ratio_db", b"mid_side_ratio_db", "mud_index", b"mud_index", "noise_floor_dbfs", b"noise_floor_dbfs", "onsets_per_second", b"onsets_per_second", "rms_dbfs", b"rms_dbfs", "sample_peak_dbfs", b"sample_peak_dbfs", "shimmer_index", b"shimmer_index", "spectral_hole_ratio", b"spectral_hole_ratio", "tempo_bpm", b"tempo_bpm", "true_peak_dbtp", b"true_peak_dbtp", "vocal_dominance", b"vocal_dominance", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_correlation", b"_correlation", "_crest_factor_db", b"_crest_factor_db", "_deviation", b"_deviation", "_flat_dynamics_index", b"_flat_dynamics_index", "_hard_panning_index", b"_hard_panning_index", "_integrated_lufs", b"_integrated_lufs", "_key_confidence", b"_key_confidence", "_loudness_range_lu", b"_loudness_range_lu", "_low_correlation", b"_low_correlation", "_max_momentary_lufs", b"_max_momentary_lufs", "_max_short_term_lufs", b"_max_short_term_lufs", "_mean", b"_mean", "_mid_side_ratio_db", b"_mid_side_ratio_db", "_mud_index", b"_mud_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_rms_dbfs", b"_rms_dbfs", "_sample_peak_dbfs", b"_sample_peak_dbfs", "_shimmer_index", b"_shimmer_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "_tempo_bpm", b"_tempo_bpm", "_true_peak_dbtp", b"_true_peak_dbtp", "_width", b"_width", "band_levels", b"band_levels", "bandwidth_hertz", b"bandwidth_hertz", "channels", b"channels", "clipped_samples", b"clipped_samples", "correlation", b"correlation", "crest_factor_db", b"crest_factor_db", "dc_offset", b"dc_offset", "deviation", b"deviation", "flat_dynamics_index", b"flat_dynamics_index", "frames", b"frames", "hard_panning_index", b"hard_panning_index", "integrated_lufs", b"integrated_lufs", "key", b"key", "key_confidence", b"key_confidence", "loudness_range_lu", b"loudness_range_lu", "low_correlation", b"low_correlation", "max_momentary_lufs", b"max_momentary_lufs", "max_short_term_lufs", b"max_short_term_lufs", "mean", b"mean", "mid_side_ratio_db", b"mid_side_ratio_db", "mud_index", b"mud_index", "noise_floor_dbfs", b"noise_floor_dbfs", "rms_dbfs", b"rms_dbfs", "sample_peak_dbfs", b"sample_peak_dbfs", "sample_rate_hertz", b"sample_rate_hertz", "shimmer_index", b"shimmer_index", "spectral_hole_ratio", b"spectral_hole_ratio", "stereo_bands", b"stereo_bands", "tempo_bpm", b"tempo_bpm", "third_octaves", b"third_octaves", "true_peak_dbtp", b"true_peak_dbtp", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_correlation", b"_correlation", "_crest_factor_db", b"_crest_factor_db", "_deviation", b"_deviation", "_flat_dynamics_index", b"_flat_dynamics_index", "_hard_panning_index", b"_hard_panning_index", "_integrated_lufs", b"_integrated_lufs", "_key_confidence", b"_key_confidence", "_loudness_range_lu", b"_loudness_range_lu", "_low_correlation", b"_low_correlation", "_max_momentary_lufs", b"_max_momentary_lufs", "_max_short_term_lufs", b"_max_short_term_lufs", "_mean", b"_mean", "_mid_side_ratio_db", b"_mid_side_ratio_db", "_mud_index", b"_mud_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_onsets_per_second", b"_onsets_per_second", "_rms_dbfs", b"_rms_dbfs", "_sample_peak_dbfs", b"_sample_peak_dbfs", "_shimmer_index", b"_shimmer_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "_tempo_bpm", b"_tempo_bpm", "_true_peak_dbtp", b"_true_peak_dbtp", "_vocal_dominance", b"_vocal_dominance", "_width", b"_width", "band_levels", b"band_levels", "bandwidth_hertz", b"bandwidth_hertz", "channels", b"channels", "clipped_samples", b"clipped_samples", "correlation", b"correlation", "crest_factor_db", b"crest_factor_db", "dc_offset", b"dc_offset", "deviation", b"deviation", "flat_dynamics_index", b"flat_dynamics_index", "frames", b"frames", "hard_panning_index", b"hard_panning_index", "integrated_lufs", b"integrated_lufs", "key", b"key", "key_confidence", b"key_confidence", "loudness_range_lu", b"loudness_range_lu", "low_correlation", b"low_correlation", "max_momentary_lufs", b"max_momentary_lufs", "max_short_term_lufs", b"max_short_term_lufs", "mean", b"mean", "mid_side_ratio_db", b"mid_side_ratio_db", "mud_index", b"mud_index", "noise_floor_dbfs", b"noise_floor_dbfs", "onsets_per_second", b"onsets_per_second", "rms_dbfs", b"rms_dbfs", "sample_peak_dbfs", b"sample_peak_dbfs", "sample_rate_hertz", b"sample_rate_hertz", "shimmer_index", b"shimmer_index", "spectral_hole_ratio", b"spectral_hole_ratio", "stereo_bands", b"stereo_bands", "tempo_bpm", b"tempo_bpm", "third_octaves", b"third_octaves", "true_peak_dbtp", b"true_peak_dbtp", "vocal_dominance", b"vocal_dominance", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bandwidth_hertz: _TypeAlias = _typing.Literal["bandwidth_hertz"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_hertz: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz"]  # noqa: Y015
@@ -200,6 +208,8 @@ class Analysis(_message.Message):
     _WhichOneofArgType__mud_index: _TypeAlias = _typing.Literal["_mud_index", b"_mud_index"]  # noqa: Y015
     _WhichOneofReturnType__noise_floor_dbfs: _TypeAlias = _typing.Literal["noise_floor_dbfs"]  # noqa: Y015
     _WhichOneofArgType__noise_floor_dbfs: _TypeAlias = _typing.Literal["_noise_floor_dbfs", b"_noise_floor_dbfs"]  # noqa: Y015
+    _WhichOneofReturnType__onsets_per_second: _TypeAlias = _typing.Literal["onsets_per_second"]  # noqa: Y015
+    _WhichOneofArgType__onsets_per_second: _TypeAlias = _typing.Literal["_onsets_per_second", b"_onsets_per_second"]  # noqa: Y015
     _WhichOneofReturnType__rms_dbfs: _TypeAlias = _typing.Literal["rms_dbfs"]  # noqa: Y015
     _WhichOneofArgType__rms_dbfs: _TypeAlias = _typing.Literal["_rms_dbfs", b"_rms_dbfs"]  # noqa: Y015
     _WhichOneofReturnType__sample_peak_dbfs: _TypeAlias = _typing.Literal["sample_peak_dbfs"]  # noqa: Y015
@@ -212,6 +222,8 @@ class Analysis(_message.Message):
     _WhichOneofArgType__tempo_bpm: _TypeAlias = _typing.Literal["_tempo_bpm", b"_tempo_bpm"]  # noqa: Y015
     _WhichOneofReturnType__true_peak_dbtp: _TypeAlias = _typing.Literal["true_peak_dbtp"]  # noqa: Y015
     _WhichOneofArgType__true_peak_dbtp: _TypeAlias = _typing.Literal["_true_peak_dbtp", b"_true_peak_dbtp"]  # noqa: Y015
+    _WhichOneofReturnType__vocal_dominance: _TypeAlias = _typing.Literal["vocal_dominance"]  # noqa: Y015
+    _WhichOneofArgType__vocal_dominance: _TypeAlias = _typing.Literal["_vocal_dominance", b"_vocal_dominance"]  # noqa: Y015
     _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
     _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
     @_typing.overload
@@ -247,6 +259,8 @@ class Analysis(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__noise_floor_dbfs) -> _WhichOneofReturnType__noise_floor_dbfs | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__onsets_per_second) -> _WhichOneofReturnType__onsets_per_second | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rms_dbfs) -> _WhichOneofReturnType__rms_dbfs | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_peak_dbfs) -> _WhichOneofReturnType__sample_peak_dbfs | None: ...
@@ -258,6 +272,8 @@ class Analysis(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tempo_bpm) -> _WhichOneofReturnType__tempo_bpm | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__true_peak_dbtp) -> _WhichOneofReturnType__true_peak_dbtp | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vocal_dominance) -> _WhichOneofReturnType__vocal_dominance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
 

@@ -14,10 +14,12 @@ from typing import Any
 
 from outboard.audio.analysis import Analysis
 from outboard.errors import InvalidInput
+from services.master.limits import guard_rails, rails_note
 from services.master.plan import plan
 from services.master.settings import LOWEST_TARGET_LUFS, MasterPlan, MasterSettings
 
 MOST_SONGS = 50
+_NOTES_ON_LOUDNESS = 2  # a plan's first: of its target and of the rails on the way there
 
 
 def plan_in_album(
@@ -55,9 +57,19 @@ def plan_in_album(
         told = f"This song came {below:.1f} LU under the album's loudest and stays so: {target:.1f} LUFS."
     else:
         told = f"This is the album's loudest song: it is brought to {target:.1f} LUFS, and the others keep below it."
-    notes = (told, f"One chain for all {len(album)} songs keeps the tone between them.", *shared.notes[1:])
+    rails = guard_rails(analysis, target, matched=False)
+    together = f"One chain for all {len(album)} songs keeps the tone between them."
+    notes = (told, rails_note(target, rails), together, *shared.notes[_NOTES_ON_LOUDNESS:])
     drive = target - analysis.integrated_lufs
-    return dataclasses.replace(own, chain=shared.chain, target_lufs=target, drive_db=drive, notes=notes)
+    return dataclasses.replace(
+        own,
+        chain=shared.chain,
+        limiter=shared.limiter,
+        guard_rails=rails,
+        target_lufs=target,
+        drive_db=drive,
+        notes=notes,
+    )
 
 
 def shared_analysis(album: Sequence[Analysis]) -> Analysis:

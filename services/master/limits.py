@@ -24,6 +24,7 @@ from dataclasses import replace
 import numpy as np
 
 from outboard.audio.analysis import Analysis
+from services.master.character import Character
 from services.master.settings import GuardRails, Limiter
 
 LOUD_LUFS = -13.0
@@ -33,6 +34,7 @@ CREST_TO_SPEND_DB = 2.0
 REFERENCE_EQUALIZER_LIMIT_DB = 9.0
 """Guard-rail of the equaliser where a mix is matched to references."""
 
+_RELEASE_MS = 120.0
 _DIPPED_AGAIN_DB = (4.5, 8.0)
 _TARGETS_LUFS = (-14.0, -10.0, -8.0)
 _LIMITING_DB = (3.0, 4.0, 5.0)
@@ -70,13 +72,13 @@ def for_known_target(rails: GuardRails, target_lufs: float) -> GuardRails:
     return replace(rails, average_limiting_db=_at(target_lufs, _LIMITING_DB), crest_factor_db=crest_db)
 
 
-def limiter(analysis: Analysis, target_lufs: float | None, ceiling_dbtp: float) -> Limiter:
+def limiter(analysis: Analysis, song: Character, target_lufs: float | None, ceiling_dbtp: float) -> Limiter:
     """How the limiter moves on the way to a target."""
     if target_lufs is None or target_lufs < LOUD_LUFS:
         return Limiter()
     over_db = peaks_over_db(analysis, target_lufs, ceiling_dbtp)
     share = float(np.interp(over_db, _DIPPED_AGAIN_DB, (0.0, Limiter().dip_share)))
-    return Limiter(lookahead_ms=1.5, release_ms=120.0, dip_share=round(share, 3))
+    return Limiter(lookahead_ms=1.5, release_ms=round(_RELEASE_MS * song.release, 1), dip_share=round(share, 3))
 
 
 def peaks_over_db(analysis: Analysis, target_lufs: float, ceiling_dbtp: float) -> float:

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 from outboard.audio.analysis import Analysis
 from outboard.audio.processors import Processor
-from services.master.density import dynamics, field
+from services.master.character import Character, character
+from services.master.density import dynamics
+from services.master.field import field
 from services.master.limits import guard_rails, limiter, rails_note
 from services.master.profile import MasterProfile
 from services.master.settings import (
@@ -52,10 +54,12 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
     if target is not None:
         notes.append(rails_note(target, rails))
     chain: list[Processor] = []
+    song = Character()
     if engine == ENGINE_CHAIN:
         intensity = settings.intensity / 100.0
-        chain = tone(analysis, profile, intensity, notes)
-        chain += dynamics(analysis, profile, intensity, target, ceiling, notes)
+        song = character(analysis, profile, notes)
+        chain = tone(analysis, profile, song, intensity, notes)
+        chain += dynamics(analysis, profile, song, intensity, target, ceiling, notes)
         chain += field(analysis, profile, intensity, rails.correlation, notes)
     drive = target - analysis.integrated_lufs if target is not None and analysis.integrated_lufs is not None else 0.0
     match = ReferenceMatch(settings.intensity, settings.nearest_reference) if engine == ENGINE_MATCH else None
@@ -66,7 +70,7 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
         ceiling_dbtp=ceiling,
         chain=tuple(chain),
         drive_db=drive,
-        limiter=limiter(analysis, target, ceiling),
+        limiter=limiter(analysis, song, target, ceiling),
         guard_rails=rails,
         deliverables=settings.deliverables or (DeliverableSpec(name="master"),),
         seed=settings.seed,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-_OFFSET_HERTZ = np.array([35.0, 110.0, 316.0, 1000.0, 3464.0, 9800.0])
+OFFSET_HERTZ = np.array([35.0, 110.0, 316.0, 1000.0, 3464.0, 9800.0])
+"""Where a profile may want another spectrum than the common one."""
 
 
 @dataclass(frozen=True)
@@ -78,5 +79,5 @@ class MasterProfile:
             self.target_presence_db,
             self.target_air_db,
         ]
-        wanted: NDArray[np.float64] = np.interp(np.log(hertz), np.log(_OFFSET_HERTZ), offsets)
+        wanted: NDArray[np.float64] = np.interp(np.log(hertz), np.log(OFFSET_HERTZ), offsets)
         return wanted

@@ -22,7 +22,7 @@ from services.master.settings import (
     QualityCheck,
 )
 
-ENGINE_VERSIONS = {"chain": 6, "match": 7, "matchering": 6, "passthrough": 1}
+ENGINE_VERSIONS = {"chain": 7, "match": 7, "matchering": 6, "passthrough": 1}
 """Raised whenever an engine's sound changes."""
 
 _DESCRIPTIONS = {

@@ -19,6 +19,7 @@ from outboard.audio.analysis import Analysis, BandLevel
 from outboard.audio.dynamic_eq import DynamicBandSettings
 from outboard.audio.filters import band_pass, response_db
 from outboard.audio.processors import CurvePoint, DynamicEqualizer, LinearPhaseEqualizer, Processor
+from services.master.character import Character
 from services.master.profile import MasterProfile
 
 _RUMBLE = (CurvePoint(2.0, -80.0), CurvePoint(10.0, -24.0), CurvePoint(20.0, -4.0), CurvePoint(30.0, 0.0))
@@ -44,30 +45,34 @@ class _Fault:
 
 _MUD = _Fault("mud", 320.0, 1.0, (160.0, 640.0), 30.0, 200.0)
 _HARSH = _Fault("harshness", 4200.0, 1.2, (2500.0, 7000.0), 5.0, 100.0)
+_SIZZLE = _Fault("harshness at the top", 9800.0, 2.0, (8000.0, 12000.0), 5.0, 100.0)
 _SHIMMER = _Fault("shimmer", 9800.0, 2.0, (6500.0, 13000.0), 5.0, 100.0)
 _RATIO = 3.0
 _EDGE_GAIN = 0.5  # of a cut's surroundings at its edges
 
 
-def tone(analysis: Analysis, profile: MasterProfile, intensity: float, notes: list[str]) -> list[Processor]:
+def tone(
+    analysis: Analysis, profile: MasterProfile, song: Character, intensity: float, notes: list[str]
+) -> list[Processor]:
     """The equalisers of a master.
 
     Args:
         analysis: of the mix.
         profile: limits and targets.
+        song: its character: a voice keeps its presence.
         intensity: 0 to 1; at 0 only rumble is filtered.
         notes: receives a sentence for each decision.
     """
     curve = _tonal_curve(analysis.third_octaves, profile, intensity)
     notes += _curve_notes(curve)
     bands = []
-    for fault, index, most_db in _faults(analysis, profile, curve):
+    for fault, index, most_db in _faults(analysis, profile, song):
         if index <= 0.0 or fault.hertz > _HIGHEST_SHARE * analysis.sample_rate_hertz or not analysis.third_octaves:
             continue
         cut_db = intensity * index * most_db
         if cut_db < _AUDIBLE_DB:
             continue
-        if fault is not _HARSH:
+        if fault not in (_HARSH, _SIZZLE):
             curve = _with_cut(curve, fault, 0.5 * cut_db)
         bands.append(_band(fault, cut_db, analysis))
         notes.append(f"{fault.label.capitalize()} was measured ({index:.2f}): up to {-cut_db:+.1f} dB at its moments.")
@@ -118,14 +123,16 @@ def _curve_notes(curve: dict[float, float]) -> list[str]:
     return notes or ["The spectrum is within tolerance of its target: only DC and rumble are filtered."]
 
 
-def _faults(analysis: Analysis, profile: MasterProfile, curve: dict[float, float]) -> list[tuple[_Fault, float, float]]:
+def _faults(analysis: Analysis, profile: MasterProfile, song: Character) -> list[tuple[_Fault, float, float]]:
     """Each fault with how severe it is, 0 to 1, and its deepest cut."""
     tolerance = profile.index_tolerance
-    harsh = _excess(analysis.third_octaves, _HARSH, profile)
+    presence = _excess(analysis.third_octaves, _HARSH, profile)
+    top = (_SHIMMER, _over(analysis.shimmer_index, tolerance), profile.shimmer_cut_db)
+    sizzle = (_SIZZLE, _excess(analysis.third_octaves, _SIZZLE, profile), profile.harsh_cut_db)
     return [
         (_MUD, _over(analysis.mud_index, tolerance), profile.mud_cut_db),
-        (_HARSH, harsh, profile.harsh_cut_db),
-        (_SHIMMER, _over(analysis.shimmer_index, tolerance), profile.shimmer_cut_db),
+        (_HARSH, presence, profile.harsh_cut_db * song.voice),
+        max(top, sizzle, key=lambda fault: fault[1] * fault[2]),  # both act on the same band: one is enough
     ]
 
 

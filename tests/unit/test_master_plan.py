@@ -200,15 +200,96 @@ def test_the_limiter_moves_by_how_much_it_has_to_take() -> None:
 
 
 def test_saturation_is_an_option_of_the_profile() -> None:
-    """Where a profile asks for it, loud masters of songs that are not dense already are saturated above the bass."""
+    """Where a profile asks for it, loud masters of songs that are not dense already are saturated above the bass, each
+    band with the drive that its own level needs.
+    """
     preset = {"master.saturation_mix": 0.4}
-    density = kinds(plan(ANALYSIS, MasterSettings(intent="loud", intensity=50.0), preset))["density"]
-    assert isinstance(density, Saturator)
-    assert density.low_hertz == 150.0
-    assert density.mix == pytest.approx(0.2)
+    bright = off(5000.0, 20_000.0, 0.0)
+    soft = replace(
+        bright,
+        third_octaves=tuple(
+            replace(band, level_db=band.level_db - 10.0) if band.low_hertz > 5000.0 else band
+            for band in bright.third_octaves
+        ),
+    )
+    found = kinds(plan(soft, MasterSettings(intent="loud", intensity=50.0), preset))
+    bands = [found[f"density_{name}"] for name in ("low", "middle", "top")]
+    assert all(isinstance(band, Saturator) for band in bands)
+    assert [(band.low_hertz, band.high_hertz) for band in bands] == [(150.0, 800.0), (800.0, 5000.0), (5000.0, None)]
+    assert [band.mix for band in bands] == pytest.approx([0.2] * 3)
+    assert bands[2].drive_db > bands[1].drive_db + 5.0, "what is soft needs more drive to reach the bend"
     dense = replace(ANALYSIS, flat_dynamics_index=0.6)
-    assert "density" not in kinds(plan(dense, MasterSettings(intent="loud"), preset))
-    assert "density" not in kinds(plan(ANALYSIS, MasterSettings(), preset))
+    assert not any("density" in label for label in kinds(plan(dense, MasterSettings(intent="loud"), preset)))
+    assert not any("density" in label for label in kinds(plan(ANALYSIS, MasterSettings(), preset)))
+
+
+def test_saturation_is_bound_by_the_sample_rate() -> None:
+    """At 11025 Hz there is no top to saturate, and the middle ends at Nyquist: the plan can be rendered."""
+    decided = plan(
+        replace(ANALYSIS, sample_rate_hertz=11_025), MasterSettings(intent="loud"), {"master.saturation_mix": 0.4}
+    )
+    found = {label: kind for label, kind in kinds(decided).items() if label.startswith("density")}
+    assert list(found) == ["density_low", "density_middle"]
+    check_plan(decided, 11_025)
+
+
+def test_a_voice_is_spared() -> None:
+    """Where a voice is what is heard, its band is compressed, saturated and cut by half; a sentence tells it."""
+    lively = replace(off(2500.0, 7000.0, 6.0), loudness_range_lu=12.0, crest_factor_db=17.0, vocal_dominance=0.05)
+    preset = {"master.saturation_mix": 0.4}
+    without, sung = (
+        plan(song, MasterSettings(intent="loud"), preset) for song in (lively, replace(lively, vocal_dominance=0.5))
+    )
+    assert "No voice carries it (5%" in " ".join(without.notes)
+    assert "A voice makes 50%" in " ".join(sung.notes)
+    glue, spared = kinds(without)["glue"], kinds(sung)["glue"]
+    ratios = [[band.compressor.ratio for band in kind.bands] for kind in (glue, spared)]
+    assert ratios[0] == [1.5] * 4
+    assert ratios[1] == [1.5, 1.5, 1.25, 1.5]
+    assert kinds(sung)["density_middle"].mix == pytest.approx(0.2)
+    assert kinds(sung)["density_top"].mix == pytest.approx(0.4)
+    cuts = [kinds(decided)["moments"].bands[0].range_db for decided in (without, sung)]
+    assert cuts == pytest.approx([-2.0, -1.0])
+
+
+def test_transient_density_sets_how_fast_gains_move() -> None:
+    """Few onsets: little to lift. Many: longer attacks, shorter releases. Between: as ever. Each in a sentence."""
+    lively = replace(ANALYSIS, loudness_range_lu=12.0, crest_factor_db=17.0)
+    told = {}
+    for onsets in (0.2, 3.0, 9.0):
+        decided = plan(replace(lively, onsets_per_second=onsets), MasterSettings(intent="loud"))
+        told[onsets] = decided
+        assert f"{onsets:.1f} sounds begin per second" in " ".join(decided.notes)
+    assert kinds(told[0.2])["punch"].attack_db == pytest.approx(0.2 * kinds(told[3.0])["punch"].attack_db)
+    assert (
+        kinds(told[9.0])["glue"].bands[0].compressor.attack_ms
+        > 80.0
+        > 68.0
+        > (kinds(told[3.0])["glue"].bands[0].compressor.attack_ms)
+    )
+    assert told[3.0].limiter.release_ms == 120.0
+    assert told[9.0].limiter.release_ms < 80.0
+
+
+def test_spent_dynamics_and_the_profile_are_told() -> None:
+    """Whether dynamics are spent, and what the profile wants, stand in the notes of every plan of the chain."""
+    notes = " ".join(plan(ANALYSIS, MasterSettings()).notes)
+    assert "are not spent (flat-dynamics index 0.02" in notes
+    assert "asks for nothing beyond the common spectrum" in notes
+    notes = " ".join(
+        plan(replace(ANALYSIS, flat_dynamics_index=0.6), MasterSettings(), {"master.target_sub_db": 2.0}).notes
+    )
+    assert "are spent: it is neither compressed nor saturated (flat-dynamics index 0.60" in notes
+    assert "asks for +2.0 dB around 35 Hz" in notes
+
+
+def test_harshness_at_the_top_is_tamed_once() -> None:
+    """8 to 12 kHz above target is cut at its moments, where nothing shimmers too; one band serves both faults."""
+    sharp = off(8000.0, 12_000.0, 6.0)
+    (band,) = kinds(plan(sharp, MasterSettings()))["moments"].bands
+    assert (band.frequency_hertz, band.range_db) == (9800.0, pytest.approx(-2.0))
+    (both,) = kinds(plan(replace(sharp, shimmer_index=1.0), MasterSettings()))["moments"].bands
+    assert (both.frequency_hertz, both.range_db) == (9800.0, pytest.approx(-3.0))
 
 
 def test_a_parallel_path_is_an_option_of_the_profile() -> None:

@@ -65,6 +65,9 @@ class Analysis:
         stereo_bands: width and place by thirds of an octave from 150 Hz; silent ones left out, empty for one channel.
         third_octaves: the same levels against the same target as `band_levels`, by thirds of an octave from 31.5 Hz to
             16 kHz (IEC 61260-1); those that begin over Nyquist are left out; empty for silence.
+        onsets_per_second: how many sounds begin, see `onsets`; None under 1 s and for silence.
+        vocal_dominance: share of the whole that moves like a voice in the middle, 0 to 1, see `voice`; None for
+            silence.
     """
 
     frames: int
@@ -99,3 +102,5 @@ class Analysis:
     noise_floor_dbfs: float | None
     stereo_bands: tuple[StereoBand, ...] = ()
     third_octaves: tuple[BandLevel, ...] = ()
+    onsets_per_second: float | None = None
+    vocal_dominance: float | None = None

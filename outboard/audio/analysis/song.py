@@ -17,9 +17,11 @@ from outboard.audio.analysis.holes import HoleMeter
 from outboard.audio.analysis.levels import LevelMeter
 from outboard.audio.analysis.mud import MudMeter
 from outboard.audio.analysis.music import tempo_and_key
+from outboard.audio.analysis.onsets import OnsetMeter
 from outboard.audio.analysis.result import Analysis
 from outboard.audio.analysis.shimmer import ShimmerMeter
 from outboard.audio.analysis.stereo import StereoSpectrum
+from outboard.audio.analysis.voice import VoiceMeter
 from outboard.audio.loudness import LoudnessMeter
 from outboard.audio.spectrum import SpectrumBatch, SpectrumStream
 from outboard.audio.true_peak import TruePeakMeter
@@ -43,6 +45,8 @@ class _SpectralMeters:
         self.shimmer = ShimmerMeter(bin_hertz, bins)
         self.mud = MudMeter()
         self.holes = HoleMeter(bin_hertz)
+        self.onsets = OnsetMeter(bin_hertz, bins)
+        self.voice = VoiceMeter(bin_hertz, bins, sample_rate_hertz)
         self.stereo = StereoSpectrum(bin_hertz, bins) if channels == 2 else None
 
     def process(self, block: Float32Array) -> None:
@@ -58,6 +62,8 @@ class _SpectralMeters:
         self.shimmer.take(batch)
         self.mud.take(batch)
         self.holes.take(batch)
+        self.onsets.take(batch)
+        self.voice.take(batch)
         if self.stereo:
             self.stereo.take(batch)
 
@@ -141,6 +147,8 @@ def analyze(
         noise_floor_dbfs=spectral.long_term.noise_floor_dbfs,
         stereo_bands=stereo.stereo_bands if stereo else (),
         third_octaves=spectral.long_term.third_octaves,
+        onsets_per_second=spectral.onsets.per_second(frames / sample_rate_hertz),
+        vocal_dominance=spectral.voice.vocal_dominance,
     )
 
 
