@@ -12,6 +12,7 @@ import collections
 import io
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from outboard.errors import FailedPrecondition
 
 _LARGEST_PICKLE_BYTES = 16 * 1024 * 1024
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a member of a zip archive
 _FRACTION = re.compile(r"-?\d{1,9}(/[1-9]\d{0,8})?")
 
 
@@ -85,7 +87,29 @@ def read_state(path: Path) -> Mapping[str, NDArray[Any]]:
     Raises:
         FailedPrecondition: as :func:`read_checkpoint`.
     """
-    state = _read(path)
+    return _arrays(path, _read(path))
+
+
+def read_training_state(path: Path, prefixes: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
+    """Reads some arrays of what a training wrote: a dictionary whose ``state_dict`` holds a network's arrays by name.
+
+    The file is mapped, so only what is looked at takes memory; the arrays cannot be written to.
+
+    Args:
+        path: of the checkpoint.
+        prefixes: of the names that are wanted.
+
+    Raises:
+        FailedPrecondition: as :func:`read_checkpoint`.
+    """
+    package = _read(path, is_mapped=True)
+    state = package.get("state_dict", package) if isinstance(package, dict) else package
+    if not isinstance(state, dict):
+        return _arrays(path, state)
+    return _arrays(path, {name: value for name, value in state.items() if str(name).startswith(prefixes)})
+
+
+def _arrays(path: Path, state: Any) -> Mapping[str, NDArray[Any]]:
     if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
         raise FailedPrecondition(
             f"the checkpoint {path.name} holds more than arrays", reason="MODEL_WEIGHTS_OF_OTHER_MODEL"
@@ -93,10 +117,10 @@ def read_state(path: Path) -> Mapping[str, NDArray[Any]]:
     return state
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, *, is_mapped: bool = False) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
-            return _unpickled(archive)
+            return _unpickled(archive, np.memmap(path, np.uint8, "r") if is_mapped else None)
     except zipfile.BadZipFile as error:
         raise FailedPrecondition(
             f"the checkpoint {path.name} ends too early, or is none", reason="MODEL_WEIGHTS_TRUNCATED"
@@ -125,7 +149,7 @@ def _package(path: Path, package: Any) -> Checkpoint:
     return Checkpoint(klass.name, tuple(package.get("args", ())), dict(package.get("kwargs", {})), dict(state))
 
 
-def _unpickled(archive: zipfile.ZipFile) -> Any:
+def _unpickled(archive: zipfile.ZipFile, mapped: NDArray[np.uint8] | None) -> Any:
     names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(names) != 1:
         raise FailedPrecondition("the archive holds no data.pkl: no checkpoint", reason="MODEL_WEIGHTS_INVALID")
@@ -133,15 +157,16 @@ def _unpickled(archive: zipfile.ZipFile) -> Any:
         raise Unsafe("the checkpoint is compressed, which PyTorch's are not")
     if archive.getinfo(names[0]).file_size > _LARGEST_PICKLE_BYTES:
         raise Unsafe("the checkpoint's pickle is larger than any network's")
-    return _Unpickler(archive, names[0]).load()
+    return _Unpickler(archive, names[0], mapped).load()
 
 
 class _Unpickler(pickle.Unpickler):
     """Knows the names that a checkpoint needs, and no other."""
 
-    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+    def __init__(self, archive: zipfile.ZipFile, name: str, mapped: NDArray[np.uint8] | None) -> None:
         super().__init__(io.BytesIO(archive.read(name)))
         self._archive = archive
+        self._mapped = mapped
         self._folder = name.removesuffix("data.pkl") + "data/"
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
@@ -156,10 +181,21 @@ class _Unpickler(pickle.Unpickler):
         kind, storage, key, _, count = pid
         if kind != "storage" or not isinstance(storage, _Storage) or not re.fullmatch(r"\d{1,9}", key):
             raise Unsafe("the checkpoint asks for something that is no storage")
-        content = self._archive.read(self._folder + key)
+        content = self._content(self._folder + key)
         if len(content) != count * storage.dtype.itemsize:
             raise FailedPrecondition("a storage has another size than it says", reason="MODEL_WEIGHTS_INVALID")
         return np.frombuffer(content, storage.dtype)
+
+    def _content(self, name: str) -> bytes | NDArray[np.uint8]:
+        if self._mapped is None:
+            return self._archive.read(name)
+        # The archive opens the member to see that its own header agrees; uncompressed, its bytes lie behind that.
+        item = self._archive.getinfo(name)
+        with self._archive.open(item):
+            header = self._mapped[item.header_offset : item.header_offset + _LOCAL_HEADER.size].tobytes()
+        *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+        start = item.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+        return self._mapped[start : start + item.file_size]
 
 
 def _tensor(
@@ -175,8 +211,8 @@ def _tensor(
     view = np.lib.stride_tricks.as_strided(
         storage[offset:], size, [step * storage.itemsize for step in stride], writeable=False
     )
-    # Not ascontiguousarray, which gives a scalar an axis.
-    return view.copy(order="C")
+    # Not ascontiguousarray, which gives a scalar an axis. What is mapped stays where it is.
+    return view if view.flags.c_contiguous and isinstance(storage.base, np.memmap) else view.copy(order="C")
 
 
 def _parameter(data: NDArray[Any], *_: Any) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outboard.errors import NotFound
+from outboard.models.audiosr.selection import NEEDED
 
 
 class ModelSettings(BaseSettings):
@@ -39,6 +40,7 @@ class WeightsFile:
         url: of what is published: the file itself, the checkpoint that it is made of, or an archive that holds it.
         digits: first hexadecimal digits of the published file's SHA-256; empty where nobody says.
         member: the file's name inside the published archive; empty where there is none.
+        prefixes: of the arrays that are kept of what a training wrote; none: the published file is something else.
         size_bytes: about how much is fetched.
     """
 
@@ -46,6 +48,7 @@ class WeightsFile:
     url: str
     digits: str = ""
     member: str = ""
+    prefixes: tuple[str, ...] = ()
     size_bytes: int = 0
 
     @property
@@ -80,6 +83,9 @@ class Model:
         return sum({file.url: file.size_bytes for file in self.files}.values())
 
 
+APART = {"audiosr": "--no-deps audiosr==0.0.7"}
+"""Packages whose own pins cannot be met beside this program's: installed by themselves, without what they ask for."""
+
 _DEMUCS = "https://dl.fbaipublicfiles.com/demucs/hybrid_transformer/"
 _DEMUCS_PACKAGES = ("torch", "demucs", "safetensors", "openvino", "onnx", "onnxscript")
 _DEEP_FILTER = "https://github.com/Rikorose/DeepFilterNet/raw/main/models/DeepFilterNet3.zip"
@@ -89,6 +95,13 @@ _HUB = "https://huggingface.co/"
 def _demucs(published_name: str, size_bytes: int) -> WeightsFile:
     signature, _, digits = published_name.removesuffix(".th").partition("-")
     return WeightsFile(f"{signature}.safetensors", _DEMUCS + published_name, digits, size_bytes=size_bytes)
+
+
+def _audiosr(name: str, repository: str) -> Model:
+    url = f"{_HUB}{repository}/resolve/main/pytorch_model.bin"
+    file = WeightsFile("audiosr.safetensors", url, prefixes=NEEDED, size_bytes=6_200_000_000)
+    needs = "the models install and a GPU with 8 GB; 9 GB of disk while it is fetched, 3 GB after it"
+    return Model(name, "restore", "MIT", needs, ("torch", "audiosr", "safetensors"), (file,))
 
 
 _ALL = (
@@ -114,15 +127,7 @@ _ALL = (
             for name in ("config.ini", "checkpoints/model_120.ckpt.best")
         ),
     ),
-    Model(
-        "audiosr", "restore", "MIT", "the models install and a GPU with 8 GB", ("torch", "audiosr"),
-        (
-            WeightsFile(
-                "pytorch_model.bin", _HUB + "haoheliu/audiosr_basic/resolve/main/pytorch_model.bin",
-                size_bytes=6_200_000_000,
-            ),
-        ),
-    ),
+    _audiosr("audiosr", "haoheliu/audiosr_basic"), _audiosr("audiosr_speech", "haoheliu/audiosr_speech"),
 )  # fmt: skip
 MODELS: Mapping[str, Model] = {model.name: model for model in _ALL}
 """Sources: facebookresearch/demucs (remote/files.txt), Rikorose/DeepFilterNet, haoheliu/audiosr_basic. Sizes are
@@ -147,4 +152,7 @@ def missing_packages(model: Model) -> tuple[str, ...]:
 
 def install_hint(missing: tuple[str, ...]) -> str:
     """One sentence that says how to get missing packages."""
-    return f"{', '.join(missing)} not installed here: `make models`, or `pip install 'outboard[models]'`"
+    by_pip = [f"`pip install {APART[name]}`" for name in missing if name in APART]
+    if len(by_pip) < len(missing):
+        by_pip.insert(0, "`pip install 'outboard[models]'`")
+    return f"{', '.join(missing)} not installed here: `make models`, or {' and '.join(by_pip)}"

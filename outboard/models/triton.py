@@ -30,7 +30,7 @@ from outboard.models.htdemucs.transform import CHANNELS, SEGMENT_FRAMES
 from outboard.models.htdemucs.variants import VARIANTS
 from outboard.models.inference import Arrays
 from outboard.models.triton_carrier import Carrier
-from outboard.models.triton_connection import Connection, Signature
+from outboard.models.triton_connection import INVENTORY, Connection, Signature
 from outboard.models.triton_faults import Fault, fault_of, final_error, too_late
 from outboard.models.triton_served import ServedModel
 from outboard.models.triton_view import View, look
@@ -73,13 +73,25 @@ class TritonInference:
     Args:
         settings: where it is, and how patient to be.
         signatures: the models that may be asked for, with their shapes; a model of other shapes is refused.
+        inventory: the model that tells which weights the server has.
+        unload_seconds: time without a batch after which a model is unloaded, for others need the memory; None: never.
+            Another client's next batch has it loaded again.
 
     Raises:
         ResourceExhausted: there is too little shared memory on this machine for what the settings ask.
     """
 
-    def __init__(self, settings: TritonSettings, signatures: Mapping[str, Signature]) -> None:
+    def __init__(
+        self,
+        settings: TritonSettings,
+        signatures: Mapping[str, Signature],
+        *,
+        inventory: str = INVENTORY,
+        unload_seconds: float | None = None,
+    ) -> None:
         self._settings = settings
+        self._inventory = inventory
+        self._unload_seconds = unload_seconds
         self._connection = Connection(settings.address)
         self._models = {name: ServedModel(self._connection, name, signature) for name, signature in signatures.items()}
         self._was_reached = False
@@ -133,7 +145,7 @@ class TritonInference:
         Answers within seconds, and at once when it was asked a moment ago.
         """
         if time.monotonic() - self._viewed_at > _VIEW_SECONDS:
-            self._view = asyncio.run_coroutine_threadsafe(look(self._connection), self._loop).result()
+            self._view = asyncio.run_coroutine_threadsafe(look(self._connection, self._inventory), self._loop).result()
             self._viewed_at = time.monotonic()
         return self._view
 
@@ -205,6 +217,7 @@ class TritonInference:
             else:
                 self._was_reached = True
                 state.answered()
+                state.used_at = self._loop.time()
                 return result
             _log.info("a window is tried again", extra={"model": state.name, "fault": fault.name})
             if fault is Fault.CRASHED:
@@ -241,12 +254,19 @@ class TritonInference:
         return fault not in _WORTH_WAITING
 
     async def _keep_watch(self) -> None:
-        """Probes loaded models that have not answered for a while, so that a crash is mended before the next job."""
+        """Unloads models that are not used any more, and probes loaded ones that have not answered for a while, so that
+        a crash is mended before the next job.
+        """
         while True:
             await asyncio.sleep(self._settings.probe_seconds)
             for state in self._models.values():
-                quiet = self._loop.time() - state.alive_at >= self._settings.probe_seconds
-                if state.ready and quiet:
+                now = self._loop.time()
+                if not state.ready:
+                    continue
+                if self._unload_seconds is not None and now - state.used_at >= self._unload_seconds:
+                    if not self._accepted:
+                        await state.unload()
+                elif now - state.alive_at >= self._settings.probe_seconds:
                     await state.look_after(self._settings.deadline_seconds)
 
     async def _end(self) -> None:

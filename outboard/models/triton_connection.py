@@ -94,9 +94,9 @@ class Connection:
         reply = await _finished(self._stub.RepositoryIndex.future(messages.RepositoryIndexRequest()))
         return {model.name: "" if model.reason == "unloaded" else model.reason for model in reply.models}
 
-    async def inventory(self) -> dict[str, dict[str, str]]:
+    async def inventory(self, name: str = INVENTORY) -> dict[str, dict[str, str]]:
         """The answer of the loaded model of that name."""
-        request = messages.ModelInferRequest(model_name=INVENTORY, raw_input_contents=[bytes(1)])
+        request = messages.ModelInferRequest(model_name=name, raw_input_contents=[bytes(1)])
         request.inputs.add(name="ask", datatype="UINT8", shape=(1,))
         request.outputs.add(name="answer")
         reply = await _finished(self._stub.ModelInfer.future(request))

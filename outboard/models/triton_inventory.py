@@ -18,14 +18,22 @@ import numpy as np
 import triton_python_backend_utils as triton
 
 from outboard.errors import OutboardError
-from outboard.models.htdemucs.variants import VARIANTS
+from outboard.models.htdemucs.variants import VARIANTS, variants_of
 from outboard.models.registry import find
 from outboard.models.triton_precision import precision
 from outboard.models.weights import WeightsFolder
 
 
 class TritonPythonModel:
-    """One instance of the model; Triton calls these methods by name."""
+    """One instance of the model; Triton calls these methods by name.
+
+    Attributes:
+        networks: the repository's folders, by the model of the registry that they are of.
+    """
+
+    networks: Mapping[str, tuple[str, ...]] = {
+        model: tuple(each.name for each in variants_of(model)) for model in {each.model for each in VARIANTS.values()}
+    }
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Finds the configurations of the other models: those of the name that this model's own is served under."""
@@ -33,7 +41,7 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"]).get("parameters", {})
         configuration = parameters.get("configuration", {}).get("string_value", "")
         self._precisions = {
-            model: precision(repository, model, configuration) for model in {each.model for each in VARIANTS.values()}
+            model: precision(repository, networks, configuration) for model, networks in self.networks.items()
         }
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-
-from outboard.models.htdemucs.variants import variants_of
 
 DEFAULT_PRECISION = "fp32"
 _PARAMETER = re.compile(r'key:\s*"precision"\s*value\s*{\s*string_value:\s*"(\w+)"')
 
 
-def precision(repository: Path, model: str, configuration: str = "") -> str:
+def precision(repository: Path, networks: Iterable[str], configuration: str = "") -> str:
     """How the networks of a model of the registry are computed, say "tf32"; where they differ "fp32+tf32".
 
     Args:
         repository: Triton's model repository.
-        model: name in the registry, one of the HTDemucs family.
+        networks: names of the model's folders in it.
         configuration: the server's ``--model-config-name``; empty for the plain configurations.
     """
-    return "+".join({_of(repository / variant.name, configuration): None for variant in variants_of(model)})
+    return "+".join({_of(repository / network, configuration): None for network in networks})
 
 
 def _of(folder: Path, configuration: str) -> str:

@@ -30,6 +30,7 @@ class ServedModel:
         ready: it is loaded and has the right shapes, as far as is known.
         generation: how often it had to be replaced.
         alive_at: the event loop's time of its last answer.
+        used_at: that of the last batch, or of its loading.
     """
 
     def __init__(self, connection: Connection, name: str, signature: Signature) -> None:
@@ -38,6 +39,7 @@ class ServedModel:
         self.ready = False
         self.generation = 0
         self.alive_at = 0.0
+        self.used_at = 0.0
         self._connection = connection
         self._lock = asyncio.Lock()
 
@@ -59,7 +61,18 @@ class ServedModel:
             if found != self.signature:
                 text = f"the model {self.name!r} on the server has {found}, not {self.signature}"
                 raise FailedPrecondition(text, reason="MODEL_INVALID")
+            self.used_at = asyncio.get_running_loop().time()
             self.ready = True
+
+    async def unload(self) -> None:
+        """Has the server give the model's memory back; another fault than that it is gone already is logged."""
+        async with self._lock:
+            self.ready = False
+            _log.info("unloading a model that is not used", extra={"model": self.name})
+            try:
+                await self._connection.unload(self.name)
+            except grpc.RpcError as error:
+                _log.warning("the model could not be unloaded", extra={"model": self.name, "error": str(error)})
 
     async def probe(self) -> None:
         """One real inference, of silence: Triton calls a model ready whose process is dead.

@@ -1,6 +1,6 @@
 """Starts and stops a real Triton server on this machine, for local use and for tests.
 
-    python -m outboard.models.triton_server REPOSITORY [--model NAME]... [--grpc-port PORT] [--configuration NAME]
+    python -m outboard.models.triton_server REPOSITORY... [--model NAME]... [--grpc-port PORT] [--configuration NAME]
 
 `make triton` installs the server; in a cluster it runs in an image of its own and nothing of this is used. The Python
 backend runs the models in this very environment: the stub finds it through PATH and LD_LIBRARY_PATH.
@@ -51,7 +51,7 @@ class TritonServer:
     """One server process with its models' processes; a context manager that starts and stops it.
 
     Args:
-        repository: a folder in Triton's layout.
+        repository: a folder in Triton's layout, or several whose models have different names.
         log: a file for the server's output; written anew at each start.
         models: loaded at the start; others are loaded when a client asks.
         configuration: ``NAME`` of ``configs/NAME.pbtxt`` that takes the place of ``config.pbtxt`` where a model has it.
@@ -64,7 +64,7 @@ class TritonServer:
 
     def __init__(
         self,
-        repository: Path,
+        repository: Path | Sequence[Path],
         log: Path,
         *,
         models: Sequence[str] = (),
@@ -75,7 +75,7 @@ class TritonServer:
         exit_seconds: int = 30,
         installation: Path = INSTALLATION,
     ) -> None:
-        self._repository = repository
+        self._repositories = (repository,) if isinstance(repository, Path) else tuple(repository)
         self._log = log
         self._models = tuple(models)
         self._configuration = configuration
@@ -176,7 +176,7 @@ class TritonServer:
         ports = self._ports
         return [
             str(self._home / "bin" / "tritonserver"),
-            f"--model-repository={self._repository.resolve()}",
+            *(f"--model-repository={repository.resolve()}" for repository in self._repositories),
             f"--backend-directory={self._home / 'backends'}",
             f"--cache-directory={self._home / 'caches'}",
             "--model-control-mode=explicit",
@@ -245,7 +245,7 @@ def _free_ports(grpc_port: int) -> Ports:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m outboard.models.triton_server", description=__doc__)
-    parser.add_argument("repository", type=Path, help="folder of models in Triton's layout")
+    parser.add_argument("repository", type=Path, nargs="+", help="folder of models in Triton's layout")
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="load at the start (repeatable)")
     parser.add_argument("--grpc-port", type=int, default=8001, help="default: 8001; 0: any free one")
     parser.add_argument("--configuration", default="cpu", help='"cpu", or "gpu" for config.pbtxt itself (default: cpu)')

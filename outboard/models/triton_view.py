@@ -55,29 +55,29 @@ class View:
         return told["precision"] if told else ""
 
 
-async def look(connection: Connection) -> View:
-    """Asks the server; what goes wrong stands in the view."""
+async def look(connection: Connection, name: str = INVENTORY) -> View:
+    """Asks the server, with the inventory of that name; what goes wrong stands in the view."""
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             models = await connection.repository()
-            inventory = await _inventory(connection) if INVENTORY in models else {}
-            return View({name: text for name, text in models.items() if name != INVENTORY}, inventory)
+            inventory = await _inventory(connection, name) if name in models else {}
+            return View({model: text for model, text in models.items() if model != name}, inventory)
     except grpc.RpcError as error:
-        return View(error=final_error(INVENTORY, fault_of(error), error.details() or "", was_reached=False))
+        return View(error=final_error(name, fault_of(error), error.details() or "", was_reached=False))
     except TimeoutError:
-        return View(error=final_error(INVENTORY, Fault.GONE, "", was_reached=False))
+        return View(error=final_error(name, Fault.GONE, "", was_reached=False))
 
 
-async def _inventory(connection: Connection) -> Mapping[str, Mapping[str, str]]:
-    if not await connection.is_ready(INVENTORY):
-        await connection.load(INVENTORY)
+async def _inventory(connection: Connection, name: str) -> Mapping[str, Mapping[str, str]]:
+    if not await connection.is_ready(name):
+        await connection.load(name)
     try:
-        return await connection.inventory()
+        return await connection.inventory(name)
     except grpc.RpcError as error:
         if fault_of(error) is not Fault.CRASHED:
             raise
-    await connection.unload(INVENTORY)
-    while await connection.is_ready(INVENTORY):
+    await connection.unload(name)
+    while await connection.is_ready(name):
         await asyncio.sleep(_POLL_SECONDS)
-    await connection.load(INVENTORY)
-    return await connection.inventory()
+    await connection.load(name)
+    return await connection.inventory(name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from outboard.errors import FailedPrecondition
 from outboard.models.download import Progress, fetch, partial_path
 from outboard.models.registry import Model, ModelSettings, WeightsFile, install_hint, missing_packages
-from outboard.models.weights_files import check_complete, convert, extract, replacing, sha256
+from outboard.models.weights_files import check_complete, convert, convert_training, extract, replacing, sha256
 
 LOCK_NAME = "weights.lock.json"
 
@@ -157,6 +157,8 @@ class WeightsFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         if file.member:
             extract(published, file.member, target)
+        elif file.prefixes:
+            convert_training(published, target, file.prefixes)
         elif published != target:
             convert(published, target)
         self._pin(file.name, Pin(digest, sha256(target), target.stat().st_size))

@@ -14,8 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from outboard.errors import FailedPrecondition
-from outboard.models.checkpoint import read_checkpoint
+from outboard.models.checkpoint import read_checkpoint, read_training_state
 
 NETWORK_CLASS = "demucs.htdemucs.HTDemucs"
 
@@ -77,6 +79,42 @@ def convert(published: Path, target: Path) -> None:
     }
     with replacing(target) as path:
         save_file(dict(checkpoint.state), path, metadata)
+
+
+def convert_training(published: Path, target: Path, prefixes: tuple[str, ...]) -> None:
+    """Makes a safetensors file of some arrays of what a training wrote, one after the other.
+
+    Args:
+        published: a checkpoint of some gigabytes.
+        target: where the file is to be.
+        prefixes: of the arrays' names, all of which must be there.
+
+    Raises:
+        FailedPrecondition: as in :func:`~outboard.models.checkpoint.read_training_state`.
+    """
+    state = read_training_state(published, prefixes)
+    missing = [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in state)]
+    if missing:
+        raise FailedPrecondition(
+            f"the checkpoint {published.name} holds nothing of {missing[0]}", reason="MODEL_WEIGHTS_OF_OTHER_MODEL"
+        )
+    kinds = {np.dtype("<f4"): "F32", np.dtype("<f2"): "F16", np.dtype("<f8"): "F64", np.dtype("<i8"): "I64"}
+    header: dict[str, Any] = {}
+    end = 0
+    for name, array in state.items():
+        if array.dtype not in kinds:
+            raise FailedPrecondition(
+                f"the checkpoint {published.name} holds {name} as {array.dtype}", reason="MODEL_WEIGHTS_OF_OTHER_MODEL"
+            )
+        offsets = [end, end := end + array.nbytes]
+        header[name] = {"dtype": kinds[array.dtype], "shape": list(array.shape), "data_offsets": offsets}
+    # The format: a length, a header in JSON filled up to eight bytes, the arrays. Its own library wants all in memory.
+    told = json.dumps(header).encode()
+    told += b" " * (-len(told) % 8)
+    with replacing(target) as path, path.open("wb") as file:
+        file.write(struct.pack("<Q", len(told)) + told)
+        for array in state.values():
+            file.write(array.data if array.ndim else array.tobytes())
 
 
 def extract(archive: Path, member: str, target: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from outboard.models.htdemucs.variants import variants_of
 from outboard.models.triton import SEPARATION
 from outboard.models.triton_connection import INVENTORY
 from outboard.models.triton_precision import DEFAULT_PRECISION, precision
@@ -19,6 +20,10 @@ _KINDS = {"config.pbtxt": "KIND_GPU", "configs/cpu.pbtxt": "KIND_CPU"}
 
 def _configuration(model: str, file: str) -> Any:
     return text_format.Parse((_REPOSITORY / model / file).read_text(), model_config_pb2.ModelConfig())
+
+
+def networks(model: str) -> tuple[str, ...]:
+    return tuple(variant.name for variant in variants_of(model))
 
 
 def test_every_network_is_there() -> None:
@@ -64,8 +69,8 @@ def test_the_inventory_tells_the_precision_of_the_configurations_in_use(file: st
     assert (given["configuration"].string_value if "configuration" in given else "") == name
     parameters = _configuration("htdemucs", file).parameters
     expected = parameters["precision"].string_value if "precision" in parameters else DEFAULT_PRECISION
-    assert precision(_REPOSITORY, "htdemucs", name) == expected
-    assert precision(_REPOSITORY, "htdemucs_ft", name) == expected
+    assert precision(_REPOSITORY, networks("htdemucs"), name) == expected
+    assert precision(_REPOSITORY, networks("htdemucs_ft"), name) == expected
 
 
 def test_networks_of_one_model_may_differ_in_precision(tmp_path: Path) -> None:
@@ -73,4 +78,4 @@ def test_networks_of_one_model_may_differ_in_precision(tmp_path: Path) -> None:
     folder = tmp_path / "htdemucs_ft_drums"
     folder.mkdir()
     (folder / "config.pbtxt").write_text('parameters { key: "precision" value { string_value: "fp16" } }')
-    assert sorted(precision(tmp_path, "htdemucs_ft").split("+")) == ["fp16", "fp32"]
+    assert sorted(precision(tmp_path, networks("htdemucs_ft")).split("+")) == ["fp16", "fp32"]
