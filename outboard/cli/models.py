@@ -38,14 +38,17 @@ def list_models(as_json: AsJson = False) -> None:
 
 @app.command("pull")
 def pull(name: Name, as_json: AsJson = False) -> None:
-    """Fetches the weights of a model, going on where an earlier call stopped, and verifies them."""
+    """Fetches the weights of a model, going on where an earlier call stopped, verifies them, and exports the networks
+    where this machine's processor will run them: the first song has nothing left to wait for.
+    """
     model = registry.find(name)
     folder = WeightsFolder(model)
     with _bars(enabled=not as_json) as reports:
         fetched = folder.pull(reports)
     row = _row(model)
+    files = [] if row["problem"] else _exported(name)
     if as_json:
-        output.print_json({**row, "fetched": fetched})
+        output.print_json({**row, "fetched": fetched, "exports": files})
         return
     output.console.print(f"{name}: {'fetched' if fetched else 'already there'}, {_vouched(bool(row['verified']))}")
     if row["problem"]:
@@ -55,7 +58,6 @@ def pull(name: Name, as_json: AsJson = False) -> None:
 @app.command("export")
 def export(name: Name, as_json: AsJson = False) -> None:
     """Exports the networks of a separation model for this machine's processor; the first song would do it otherwise."""
-    # Imported here: torch, which only this command needs, takes seconds to load.
     from outboard.models.htdemucs.exports import exported_files
 
     files = [str(path) for path in exported_files(registry.find(name))]
@@ -63,6 +65,19 @@ def export(name: Name, as_json: AsJson = False) -> None:
         output.print_json({"name": name, "files": files})
     else:
         output.print_files(files)
+
+
+def _exported(name: str) -> list[str]:
+    """The exports of a model's networks, made if they are needed here and not there yet."""
+    # Imported here: what computes takes a moment to load, and most commands compute nothing.
+    from outboard.models.htdemucs.exports import exported_files
+    from outboard.models.htdemucs.variants import variants_of
+    from outboard.models.local import runs_exports
+
+    if not variants_of(name) or not runs_exports("balanced"):
+        return []
+    with output.notices.status(f"exporting the networks of {name} for this machine's processor, once"):
+        return [str(path) for path in exported_files(registry.find(name))]
 
 
 def _row(model: registry.Model) -> dict[str, str | int | bool]:

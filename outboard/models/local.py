@@ -67,6 +67,11 @@ def arithmetic(speed: str) -> Arithmetic:
     return Arithmetic("openvino", "cpu", "bfloat16" if speed == "fast" and _computes_bfloat16() else "float32")
 
 
+def runs_exports(speed: str) -> bool:
+    """Whether this machine computes at that speed with exported networks."""
+    return arithmetic(speed).backend == "openvino"
+
+
 def _has_cuda() -> bool:
     # Looked at first, because loading torch takes seconds and hundreds of megabytes.
     if not Path("/proc/driver/nvidia/version").exists() or importlib.util.find_spec("torch") is None:

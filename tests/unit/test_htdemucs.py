@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import CancelledError
@@ -13,7 +14,9 @@ import pytest
 import torch
 from demucs.apply import apply_model
 from demucs.htdemucs import HTDemucs
+from typer.testing import CliRunner
 
+from outboard.cli.app import app
 from outboard.errors import FailedPrecondition, InvalidInput
 from outboard.models.htdemucs import exports, network, transform
 from outboard.models.htdemucs.variants import FOUR_SOURCES, SIX_SOURCES, VARIANTS, Variant
@@ -164,6 +167,17 @@ def test_an_export_is_made_once_and_named_after_its_weights(tmp_path: Path, monk
     exports.exported_core(VARIANTS["htdemucs"], tmp_path)
     exports.exported_core(VARIANTS[VOCALS], tmp_path)
     assert len({path.name for path in made}) == len(made) == 3
+
+
+def test_pull_leaves_nothing_for_the_first_song(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`models pull` exports the networks too, where this processor runs exports."""
+    monkeypatch.setenv("OUTBOARD_MODELS", str(tmp_path))
+    write_models(tmp_path, ("htdemucs",), SHORT)
+    answer = json.loads(CliRunner().invoke(app, ["models", "pull", "htdemucs", "--json"]).stdout)
+    assert (answer["fetched"], answer["problem"]) == (False, "")
+    (export,) = answer["exports"]
+    assert Path(export).parent == tmp_path / "htdemucs" / "exports"
+    assert Path(export).stat().st_size > 1_000_000
 
 
 def test_a_network_kept_for_one_source_gives_that_source(root: Path) -> None:

@@ -9,6 +9,7 @@ torch, which only it needs, would otherwise stay in the memory of the service.
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from outboard.models.htdemucs.variants import Variant, variants_of
 from outboard.models.registry import Model, find, install_hint
 from outboard.models.weights import WeightsFolder
 from outboard.models.weights_files import sha256
+
+_log = logging.getLogger(__name__)
 
 _VERSION = 1
 _DIGITS = 16
@@ -46,6 +49,7 @@ def exported_core(variant: Variant, root: Path | None = None) -> Path:
     path = folder.path / "exports" / name
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
+        _log.info("exporting %s for this machine's processor, once: half a minute", variant.name)
         _export_apart(weights, variant, path)
     return path
 
