@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from outboard.audio.multiband import check_bands
+from outboard.audio.plugins.facts import choice_faults
 from outboard.audio.processors import (
     Equalizer,
     FilterBand,
@@ -32,8 +32,6 @@ MOST_SLOTS = 32
 """Processors of one chain."""
 MOST_ITEMS = 256
 """Bands or points of one processor."""
-
-_LONGEST_NAME = 100
 
 GAIN_DB = (-144.0, 24.0)
 """Of faders and sends: from silence for 24 bits to four doublings."""
@@ -125,25 +123,11 @@ def _kind_violations(
         yield from _sidechains(kind, where, keys)
         yield from _structure(kind, where, sample_rate_hertz)
         return
-    yield from plugin_violations(kind, where)
+    yield from choice_faults(kind.name, kind.parameters, kind.choices, where)
     if kind.stand_in is not None and isinstance(kind.stand_in.kind, Plugin):
         yield Violation(f"{where}.stand_in", "a stand-in is a native processor, that is there where plugins are not")
     elif kind.stand_in is not None:
         yield from _kind_violations(kind.stand_in.kind, f"{where}.stand_in", sample_rate_hertz, keys)
-
-
-def plugin_violations(plugin: Plugin, path: str) -> Iterator[Violation]:
-    """What is wrong with a plugin's slot whatever is installed: a name that is a path, a number that is none."""
-    name = plugin.name
-    if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or set(name) & set("/\\") or name[0] == ".":
-        text = "a plugin is called like its file in the plugin folders, without folder and .vst3; a path is no name"
-        yield Violation(f"{path}.name", text)
-    if len(plugin.parameters) + len(plugin.choices) > MOST_ITEMS:
-        yield Violation(f"{path}.parameters", f"a slot sets at most {MOST_ITEMS} parameters of its plugin")
-        return
-    for key, value in sorted(plugin.parameters.items()):
-        if not math.isfinite(value):
-            yield Violation(f"{path}.parameters[{key}]", f"{key} is {value}, must be a finite number")
 
 
 def ranges_of(kind: type) -> Ranges:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from outboard import errors, telemetry
-from outboard.cli import jobs, local_commands, mastering, mixing, models, pipeline
+from outboard.cli import jobs, local_commands, mastering, mixing, models, pipeline, plugins
 from outboard.cli.output import exit_code, print_error
 from outboard.rpc import tracing
 
@@ -33,6 +33,7 @@ app.command("analyze")(local_commands.analyze)
 app.command("serve")(local_commands.serve)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
+app.add_typer(plugins.app, name="plugins")
 app.add_typer(local_commands.presets, name="presets")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -70,13 +70,23 @@ def show_preset(name: str, as_json: AsJson = False) -> None:
     """Shows every number of a profile, with unit and range."""
     preset = sound_profiles.load(name)
     if as_json:
-        output.print_json({"name": preset.name, "values": preset.values})
+        output.print_json(_plain(preset))
         return
     table = Table("key", "value", "unit", "range", "meaning")
     for key, value in preset.values.items():
         fact = sound_profiles.KEYS[key]
         table.add_row(key, f"{value:g}", fact.unit, f"{fact.low:g} to {fact.high:g}", fact.meaning)
     output.console.print(table)
+    for slot, plugin in preset.plugins.items():
+        output.console.print(f"{slot}: {plugin.name or 'no plugin'}", highlight=False, markup=False)
+
+
+def _plain(preset: sound_profiles.Preset) -> dict[str, Any]:
+    plugins = {
+        slot: {"name": plugin.name, "parameters": {**plugin.parameters, **plugin.choices}}
+        for slot, plugin in preset.plugins.items()
+    }
+    return {"name": preset.name, "values": preset.values, "plugins": plugins}
 
 
 @presets.command("check")
@@ -84,6 +94,6 @@ def check_preset(file: Path, as_json: AsJson = False) -> None:
     """Reads a profile of one's own and says what is wrong with it."""
     preset = sound_profiles.load(str(file))
     if as_json:
-        output.print_json({"name": preset.name, "values": preset.values})
+        output.print_json(_plain(preset))
     else:
         output.console.print("the preset is fine")

@@ -14,8 +14,9 @@ from outboard import presets as sound_profiles
 from outboard.cli import output
 from outboard.client import Client, failure
 from outboard.local import local_mesh
+from outboard.rpc.presets import preset_message
 from outboard.settings import checked_address
-from outboard.v1 import job_service_pb2, mixer_service_pb2, separator_service_pb2
+from outboard.v1 import job_service_pb2, separator_service_pb2
 
 Song = Annotated[Path, typer.Argument(help="wav, aiff, flac, mp3, m4a, ogg or opus", show_default=False)]
 OutputFolder = Annotated[
@@ -103,7 +104,7 @@ def job_with_preset(preset: str) -> job_service_pb2.Job:
     if not preset.endswith(".toml"):
         return job_service_pb2.Job(preset=preset)
     own = sound_profiles.load(preset)
-    return job_service_pb2.Job(custom_preset=mixer_service_pb2.Preset(name=own.name[:100], values=own.values))
+    return job_service_pb2.Job(custom_preset=preset_message(own))
 
 
 def spare_inputs(inputs: Iterable[Path], folder: Path, written: Sequence[str]) -> None:

@@ -9,7 +9,8 @@ looks like those beside this module:
     [mix.vocals]
     presence_db = 2.0              # key "mix.vocals.presence_db"
 
-What a file does not set comes from what it extends (from "balanced" where it extends nothing).
+What a file does not set comes from what it extends (from "balanced" where it extends nothing). Slots may be given to
+plugins, see `outboard.presets.plugins`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from outboard.audio.plugins.facts import PluginChoice
 from outboard.errors import InvalidInput, NotFound, Violation
 from outboard.presets.keys import KEYS, Key
+from outboard.presets.plugins import plugin_faults, read_plugins
 
 __all__ = ["BASE_NAME", "KEYS", "Key", "Preset", "load", "names", "nearest", "with_values"]
 
@@ -40,11 +43,13 @@ class Preset:
         name: of the profile, for reports.
         values: every key of `KEYS` with its number, in their order.
         description: one sentence for a person.
+        plugins: VST3 plugins by slot; an empty name takes one out that a base has.
     """
 
     name: str
     values: dict[str, float] = field(hash=False)
     description: str = ""
+    plugins: dict[str, PluginChoice] = field(default_factory=dict, hash=False)
 
     def __getitem__(self, key: str) -> float:
         return self.values[key]
@@ -57,6 +62,7 @@ class _File:
     values: dict[str, float]
     extends: str | None
     description: str
+    plugins: dict[str, PluginChoice]
 
 
 def names() -> tuple[str, ...]:
@@ -89,28 +95,35 @@ def load(name_or_path: str) -> Preset:
             parent = BASE_NAME
         path = _locate(parent, path.parent)
     values: dict[str, float] = {}
+    plugins: dict[str, PluginChoice] = {}
     for layer in reversed(layers):
         values.update(layer.values)
-    return Preset(chain[0].stem, {key: values[key] for key in KEYS}, layers[0].description)
+        plugins.update(layer.plugins)
+    return Preset(chain[0].stem, {key: values[key] for key in KEYS}, layers[0].description, plugins)
 
 
-def with_values(name: str, values: Mapping[str, float], base: str = BASE_NAME) -> Preset:
+def with_values(
+    name: str, values: Mapping[str, float], base: str = BASE_NAME, plugins: Mapping[str, PluginChoice] | None = None
+) -> Preset:
     """A profile from numbers that came over the wire: checked, and completed where keys are missing.
 
     Args:
         name: of the profile, for reports; empty: the base's.
         values: numbers by key.
         base: the profile that comes with Outboard from which the missing keys are taken.
+        plugins: by slot, over those of the base.
 
     Raises:
         InvalidInput: PRESET_INVALID: an unknown key (the nearest is suggested) or a value out of range (which is told).
         NotFound: PRESET_UNKNOWN: no profile is called like the base.
     """
     violations = [v for key in sorted(values) if (v := _violation(key, values[key])) is not None]
+    violations += plugin_faults(plugins or {})
     if violations:
         raise InvalidInput(violations[0].description, reason="PRESET_INVALID", violations=violations)
     below = load(base)
-    return Preset(name or below.name, {key: float(values.get(key, below[key])) for key in KEYS})
+    numbers = {key: float(values.get(key, below[key])) for key in KEYS}
+    return Preset(name or below.name, numbers, plugins={**below.plugins, **(plugins or {})})
 
 
 def _locate(name_or_path: str, beside: Path | None) -> Path:
@@ -136,11 +149,12 @@ def _read(path: Path) -> _File:
     extends, description = content.pop("extends", None), content.pop("description", "")
     if not (extends is None or isinstance(extends, str)) or not isinstance(description, str):
         raise _invalid(f"{path.name}: extends and description must be strings", "extends")
+    plugins, violations = read_plugins(content.pop("plugins", {}))
     flat = dict(_flatten(content, ""))
-    violations = [v for key, value in flat.items() if (v := _violation(key, value)) is not None]
+    violations = [v for key, value in flat.items() if (v := _violation(key, value)) is not None] + violations
     if violations:
         raise InvalidInput(f"{path.name}: {violations[0].description}", reason="PRESET_INVALID", violations=violations)
-    return _File({key: float(value) for key, value in flat.items()}, extends, description)
+    return _File({key: float(value) for key, value in flat.items()}, extends, description, plugins)
 
 
 def _flatten(table: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from services.mixer.console import Bus, Strip
 from services.mixer.roles import DRUMS, VOICES
 
 DRUM_BUS, MUSIC_BUS, VOCAL_BUS = "drums", "music", "vocals"
+BUSES = (DRUM_BUS, MUSIC_BUS, VOCAL_BUS)
 
 
 def routed(strips: Sequence[Strip]) -> tuple[tuple[Strip, ...], tuple[Bus, ...]]:

@@ -10,7 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-from outboard.audio.plugins import PluginRack
+from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.processor_ranges import GAIN_DB, chain_violations, number_violation
 from outboard.audio.processors import Plugin
 from outboard.errors import InvalidInput, Violation
@@ -125,7 +125,11 @@ def check_plan_plugins(plan: MixPlan, plugins: PluginRack, path: str = "plan.") 
     Raises:
         InvalidInput: the nearest name, or the range, in one violation per parameter.
     """
-    wrong = [violation for where, plugin in plugin_slots(plan, path) for violation in plugins.check(plugin, where)]
+    wrong = [
+        violation
+        for where, plugin in plugin_slots(plan, path)
+        for violation in plugins.check(plugin.name, plugin.parameters, plugin.choices, where)
+    ]
     if wrong:
         raise InvalidInput(f"{wrong[0].field}: {wrong[0].description}", violations=wrong)
 

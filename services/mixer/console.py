@@ -11,6 +11,8 @@ from outboard.audio.processors import Processor, ProcessorReport
 from outboard.audio.reporting import EngineInfo, Warning
 
 MAX_STEMS = 12
+INSERT = "insert"
+"""Label of a plugin's slot that the planner does not have: at the end of a chain, without a stand-in."""
 CONSOLE, PASSTHROUGH = "console", "passthrough"
 # The preferred first. A version is raised whenever the engine's sound changes.
 ENGINES = (

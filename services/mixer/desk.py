@@ -11,7 +11,7 @@ from outboard.audio.chain import Chain
 from outboard.audio.dynamics import Delay
 from outboard.audio.filters import Audio, to_float32
 from outboard.audio.loudness import LoudnessMeter
-from outboard.audio.plugins import PluginRack
+from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.stereo import StereoMeter, pan_gains
 from services.mixer.check import MIX_NAME
 from services.mixer.console import Bus, MixPlan, Strip, StripReport

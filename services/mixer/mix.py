@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio.filters import Audio, to_float32
-from outboard.audio.plugins import PluginFailed, PluginRack
+from outboard.audio.plugins.facts import PluginFailed
+from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.reporting import Progress, Warning
 from outboard.audio.spool import Spool
 from outboard.audio.stereo import StereoMeter, left_right, mid_side

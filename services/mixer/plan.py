@@ -19,12 +19,12 @@ from services.mixer import interplay, song_rules, strips
 from services.mixer.brief import Brief
 from services.mixer.buses import routed
 from services.mixer.check import PEAK_TARGET_DBFS_RANGE
-from services.mixer.console import ENGINES, MAX_STEMS, PASSTHROUGH, MixPlan, MixSettings, Strip
+from services.mixer.console import ENGINES, INSERT, MAX_STEMS, PASSTHROUGH, MixPlan, MixSettings, Strip
 from services.mixer.hearing import Heard
 from services.mixer.roles import role_from_name
 
 PEAK_TARGET_DBFS = -6.0
-LABELS = (*strips.LABELS, *interplay.LABELS, *song_rules.LABELS)
+LABELS = (*strips.LABELS, *interplay.LABELS, *song_rules.LABELS, INSERT)
 
 
 def plan(

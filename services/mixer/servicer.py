@@ -10,9 +10,12 @@ from typing import Any
 import grpc
 
 from outboard.audio.analysis import Analysis, analyze
-from outboard.audio.plugins import PluginFacts, PluginRack, host_from
+from outboard.audio.plugins.facts import PluginChoice, PluginFacts
+from outboard.audio.plugins.host import PluginHost, host_from
+from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.reporting import part
 from outboard.errors import InvalidInput
+from outboard.presets import plugins as presets
 from outboard.presets import with_values
 from outboard.rpc.bridge import Bridge, StageCall
 from outboard.rpc.convert import enum_name, from_message, to_message
@@ -20,7 +23,8 @@ from outboard.rpc.stage import RunClock, first_config, receive_streams, rendered
 from outboard.rpc.streaming import Audio, StreamFormat, checked_format
 from outboard.settings import Settings
 from outboard.v1 import audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
-from services.mixer.check import MOST_PLUGINS, check_plan, check_plan_plugins
+from services.mixer.buses import BUSES
+from services.mixer.check import check_plan, check_plan_plugins
 from services.mixer.console import (
     CONSOLE,
     ENGINES,
@@ -33,10 +37,11 @@ from services.mixer.console import (
 )
 from services.mixer.detect import detect_roles
 from services.mixer.hearing import Heard, hear
+from services.mixer.inserts import Inserts
 from services.mixer.intake import Intake
 from services.mixer.listening import Sound, listen
 from services.mixer.mix import mix
-from services.mixer.plan import check_settings, decides, plan
+from services.mixer.plan import LABELS, check_settings, decides, plan
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[mixer_service_pb2.MixRequest, mixer_service_pb2.MixResponse]
@@ -85,8 +90,8 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         self, request: mixer_service_pb2.ListPluginsRequest, context: Context
     ) -> mixer_service_pb2.ListPluginsResponse:
         """The plugins of this server."""
-        if len(request.names) > MOST_PLUGINS:
-            message = f"at most {MOST_PLUGINS} plugins at once, not {len(request.names)}"
+        if len(request.names) > presets.MOST_PLUGINS:
+            message = f"at most {presets.MOST_PLUGINS} plugins at once, not {len(request.names)}"
             raise InvalidInput(message, field="names")
         found = await asyncio.to_thread(self._found, sorted(set(request.names)))
         return mixer_service_pb2.ListPluginsResponse(plugins=map(_plugin_info, found))
@@ -96,7 +101,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         return [replace(self._plugins.find(name), name=name) for name in names] if names else self._plugins.all()
 
     def _planned(self, config: mixer_service_pb2.MixConfig, analyses: Mapping[str, Analysis]) -> MixPlan:
-        planner = _planner(config)
+        planner = _planner(config, self._plugins)
         if config.HasField("plan"):
             return self._given_plan(config, [stem.name for stem in config.stems], config.format.sample_rate_hertz)
         return planner(analyses, {}, {})
@@ -126,7 +131,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         formats = self._formats(config)
         settings = from_message(config.settings, MixSettings, "config.settings.")
         # What cannot be rendered is refused before the stems are sent.
-        planner = _planner(config)
+        planner = _planner(config, self._plugins)
         given = self._given_plan(config, formats, form.sample_rate_hertz) if config.HasField("plan") else None
         layouts = {name: (stem.sample_rate_hertz, stem.channels) for name, stem in formats.items()}
         with Intake(layouts, form.sample_rate_hertz, self._directory) as intake:
@@ -188,7 +193,7 @@ def _told(stems: dict[str, Audio], call: Call) -> Iterator[tuple[str, Audio]]:
 
 
 def _planner(
-    config: mixer_service_pb2.MixConfig,
+    config: mixer_service_pb2.MixConfig, host: PluginHost
 ) -> Callable[[Mapping[str, Analysis], Mapping[str, Sound | None], Mapping[str, Heard]], MixPlan]:
     """What decides the plan from measurements and sounds of the stems; all else in the config is checked here."""
     settings = from_message(config.settings, MixSettings, "config.settings.")
@@ -198,7 +203,12 @@ def _planner(
         for index, stem in enumerate(config.stems)
     }
     song = from_message(config.song, Analysis, "config.song.") if config.HasField("song") else None
-    preset = with_values(config.preset.name, config.preset.values)
+    plugins = {
+        slot: from_message(config.preset.plugins[slot], PluginChoice, f"config.preset.plugins[{slot}].")
+        for slot in sorted(config.preset.plugins)
+    }
+    preset = with_values(config.preset.name, config.preset.values, plugins=plugins)
+    inserts = Inserts(preset.plugins, PluginRack(host), LABELS, BUSES, "config.preset.plugins")
 
     def planned(
         analyses: Mapping[str, Analysis], sounds: Mapping[str, Sound | None], heard: Mapping[str, Heard]
@@ -206,7 +216,8 @@ def _planner(
         guesses = detect_roles(sounds, roles, separated=song is not None)
         found = roles | {name: guess.role for name, guess in guesses.items()}
         sure = {name: guess.confidence for name, guess in guesses.items()}
-        return plan(analyses, found, song, preset, settings, sure, heard)
+        decided = plan(analyses, found, song, preset, settings, sure, heard)
+        return inserts.into(decided, settings.bypass) if decides(settings) else decided
 
     return planned
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from outboard.rpc.channel import aio_channel
+from outboard.rpc.channel import aio_channel, outboard_errors
 from outboard.settings import PeerSettings
 from outboard.v1 import (
     audio_pb2,
@@ -21,6 +22,7 @@ from outboard.v1 import (
     separator_service_pb2_grpc,
 )
 from services.orchestrator.engines import EngineCatalogue
+from services.orchestrator.plugins import plugin_engine
 
 REFERENCE_ENGINES = ("match", "matchering")
 """What runs for the reference intent unless another engine is named."""
@@ -48,6 +50,16 @@ class Peers:
         if not name and settings.intent == master_service_pb2.MASTER_INTENT_REFERENCE:
             name = REFERENCE_ENGINES[0]
         return await self.master_engines.resolve(name, "job.mastering.engine")
+
+    async def plugins(self, names: Sequence[str]) -> dict[str, audio_pb2.EngineInfo]:
+        """What the mixer has of these plugins, each like an engine, in their order."""
+        if not names:
+            return {}
+        request = mixer_service_pb2.ListPluginsRequest(names=names)
+        with outboard_errors():
+            answer = await self.mixer.ListPlugins(request, **_PATIENT)
+        found = {plugin.name: plugin_engine(plugin) for plugin in answer.plugins}
+        return {name: found[name] for name in names}
 
     async def close(self) -> None:
         """Closes the channels."""

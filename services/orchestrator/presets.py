@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from outboard import presets
+from outboard.audio.plugins.facts import PluginChoice
 from outboard.errors import InvalidInput, Violation
 from outboard.presets.platforms import platform
+from outboard.rpc.convert import from_message
+from outboard.rpc.presets import preset_message
 from outboard.v1 import master_service_pb2, mixer_service_pb2
 
 _LONGEST_NAME = 100
@@ -26,13 +29,18 @@ def resolve_preset(name: str, custom: mixer_service_pb2.Preset) -> mixer_service
         raise InvalidInput(message, reason="PRESET_UNKNOWN", field="job.preset")
     _check_size(custom)
     try:
-        preset = presets.with_values(custom.name, custom.values, base=name or presets.BASE_NAME)
+        plugins = {
+            slot: from_message(custom.plugins[slot], PluginChoice, f"plugins.{slot}.") for slot in custom.plugins
+        }
+        preset = presets.with_values(custom.name, custom.values, name or presets.BASE_NAME, plugins)
     except InvalidInput as error:
-        error.violations = tuple(
-            Violation(f"job.custom_preset.values[{entry.field}]", entry.description) for entry in error.violations
-        )
+        error.violations = tuple(Violation(_path(entry.field), entry.description) for entry in error.violations)
         raise
-    return mixer_service_pb2.Preset(name=preset.name, values=preset.values)
+    return preset_message(preset)
+
+
+def _path(key: str) -> str:
+    return f"job.custom_preset.{key}" if key.startswith("plugins") else f"job.custom_preset.values[{key}]"
 
 
 def resolve_platform(settings: master_service_pb2.MasterSettings) -> None:
@@ -71,6 +79,6 @@ def _check_size(custom: mixer_service_pb2.Preset) -> None:
     if len(custom.values) > 2 * len(presets.KEYS):
         message = f"a preset sets at most {len(presets.KEYS)} numbers, not {len(custom.values)}"
         raise InvalidInput(message, reason="PRESET_INVALID", field="job.custom_preset.values")
-    if any(len(key) > _LONGEST_KEY for key in custom.values):
+    if any(len(key) > _LONGEST_KEY for key in (*custom.values, *custom.plugins)):
         message = f"a preset's key has at most {_LONGEST_KEY} characters"
         raise InvalidInput(message, reason="PRESET_INVALID", field="job.custom_preset.values")

@@ -29,6 +29,7 @@ from services.orchestrator.engines import DEFAULT_STEM_COUNT
 from services.orchestrator.exchange import FROM_STAGE, AudioSink, FileSink, NoSink, audio_chunks, call_stage
 from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.peers import Peers
+from services.orchestrator.plugins import plugin_engine, plugin_names
 from services.orchestrator.progress import Stage, State
 from services.orchestrator.results import Draft, Result, find, plain, result_prefix
 from services.orchestrator.threads import in_thread, stoppable
@@ -194,7 +195,9 @@ class Steps:
                 config.song.CopyFrom(await self._analysis(song))
         engine = await self._peers.mixer_engines.resolve(config.settings.engine, "job.mix.engine")
         config.settings.engine = engine.name
-        prefix = result_prefix(tenant, "mix", [engine], plain(config), [stem.sha256 for stem in stems])
+        settings, digests = plain(config), [stem.sha256 for stem in stems]
+        plugins = await self._peers.plugins(plugin_names(config))
+        prefix = result_prefix(tenant, "mix", [engine, *plugins.values()], settings, digests)
 
         async def requests() -> AsyncIterator[mixer_service_pb2.MixRequest]:
             yield mixer_service_pb2.MixRequest(config=config)
@@ -209,11 +212,17 @@ class Steps:
             call = call_stage(method, requests(), block="mix", tenant=tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_MIX)
             _check_engine(report.engine, engine)
+            ran = plugins | {run.name: plugin_engine(run) for run in report.plugins}
+            if ran != plugins:
+                # A plugin broke down at work: what its stand-in made never serves a request for it.
+                other = result_prefix(tenant, "mix", [engine, *ran.values()], settings, digests)
+                await self._workshop.rename(job, draft, other)
             return {"audio": ingest.layout(longest.frames), "report": plain(report)}
 
         result, reused = await self._workshop.result(job, prefix, produce)
         job.progress.finish(Stage.STAGE_MIX, reused=reused)
-        return Done(prefix) if plan_only else Done(prefix, (audio_ref(result, "", "mix", audio_pb2.ROLE_UNSPECIFIED),))
+        audio = () if plan_only else (audio_ref(result, "", "mix", audio_pb2.ROLE_UNSPECIFIED),)
+        return Done(result.prefix, audio)
 
     async def master(
         self,

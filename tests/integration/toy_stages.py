@@ -61,6 +61,7 @@ class Behaviour:
     failing_engines: list[str] = field(default_factory=list)
     plan_requests: list[Any] = field(default_factory=list)
     mix_config: mixer_service_pb2.MixConfig | None = None
+    failing_plugins: dict[str, str] = field(default_factory=dict)
     master_config: master_service_pb2.MasterConfig | None = None
 
     async def begin(self, stage: str) -> None:
@@ -151,7 +152,15 @@ class Toys(
                     start_frame=start // config.format.channels, samples=total[start : start + step].tobytes()
                 )
                 yield mixer_service_pb2.MixResponse(chunk=chunk)
-        yield mixer_service_pb2.MixResponse(report=mixer_service_pb2.MixReport(engine=ENGINE, plan=plan))
+        asked = [mixer_service_pb2.PluginRun(name=plugin.name) for plugin in config.preset.plugins.values()]
+        for plugin in asked:
+            plugin.reason = self._behaviour.failing_plugins.get(plugin.name, "")
+        yield mixer_service_pb2.MixResponse(report=mixer_service_pb2.MixReport(engine=ENGINE, plan=plan, plugins=asked))
+
+    async def ListPlugins(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Every plugin is there."""
+        plugins = [mixer_service_pb2.PluginInfo(name=name) for name in request.names]
+        return mixer_service_pb2.ListPluginsResponse(plugins=plugins)
 
     async def Master(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
         await self._behaviour.begin("master")

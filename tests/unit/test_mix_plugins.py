@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outboard.audio.plugins import PluginHost, PluginLimits, PluginRack
+from outboard.audio.plugins.host import PluginHost, PluginLimits
+from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.processors import Compressor, Plugin, Processor, StereoWidth
 from outboard.errors import InvalidInput
 from services.mixer.check import MOST_PLUGINS, check_plan, check_plan_plugins

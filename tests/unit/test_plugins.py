@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from outboard.audio.chain import Chain
-from outboard.audio.plugins import PluginFailed, PluginHost, PluginLimits, PluginRack
-from outboard.audio.plugins.facts import parameter_faults
-from outboard.audio.plugins.host import BLOCK_FRAMES, host_from
-from outboard.audio.plugins.rack import HostedPlugin
+from outboard.audio.plugins.facts import PluginFailed, parameter_faults
+from outboard.audio.plugins.host import BLOCK_FRAMES, PluginHost, PluginLimits, host_from
+from outboard.audio.plugins.rack import HostedPlugin, PluginRack
 from outboard.audio.processors import Compressor, Plugin, Processor
 from outboard.settings import PluginSettings
 from tests.plugins import copy_bundle, crashing_bundle, zam_folder

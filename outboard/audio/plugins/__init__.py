@@ -6,19 +6,3 @@
 
 A plugin is foreign code: it may crash, hang, or ask for all memory. None is ever loaded by the process that asks.
 """
-
-from outboard.audio.plugins.facts import PluginFacts, PluginFailed, PluginParameter
-from outboard.audio.plugins.folders import STANDARD_FOLDERS
-from outboard.audio.plugins.host import PluginHost, PluginLimits, host_from
-from outboard.audio.plugins.rack import PluginRack
-
-__all__ = [
-    "STANDARD_FOLDERS",
-    "PluginFacts",
-    "PluginFailed",
-    "PluginHost",
-    "PluginLimits",
-    "PluginParameter",
-    "PluginRack",
-    "host_from",
-]

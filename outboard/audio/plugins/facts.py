@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from outboard.errors import FailedPrecondition
+from outboard.errors import FailedPrecondition, Violation
 
+MOST_PARAMETERS = 256
+"""Parameters that one slot sets."""
+_LONGEST_NAME = 100
 MISSING = "PLUGIN_MISSING"
 WRONG_MACHINE = "PLUGIN_WRONG_MACHINE"
 CRASHED = "PLUGIN_CRASHED"
@@ -87,6 +91,30 @@ class PluginFacts:
     def failure(self) -> PluginFailed:
         """Why it cannot be used, as an error."""
         return PluginFailed(self.name, self.message, self.reason)
+
+
+@dataclass(frozen=True)
+class PluginChoice:
+    """A plugin for a slot as a preset names it: numbers and words by the names of its parameters."""
+
+    name: str
+    parameters: Mapping[str, float] = field(default_factory=dict, hash=False)
+    choices: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+def choice_faults(
+    name: str, parameters: Mapping[str, float], choices: Mapping[str, str], path: str
+) -> Iterator[Violation]:
+    """What is wrong with a plugin's slot whatever is installed: a name that is a path, a number that is none."""
+    if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or set(name) & set("/\\") or name[0] == ".":
+        text = "a plugin is called like its file in the plugin folders, without folder and .vst3; a path is no name"
+        yield Violation(f"{path}.name", text)
+    if len(parameters) + len(choices) > MOST_PARAMETERS:
+        yield Violation(f"{path}.parameters", f"a slot sets at most {MOST_PARAMETERS} parameters of its plugin")
+        return
+    for key, value in sorted(parameters.items()):
+        if not math.isfinite(value):
+            yield Violation(f"{path}.parameters[{key}]", f"{key} is {value}, must be a finite number")
 
 
 def parameter_faults(

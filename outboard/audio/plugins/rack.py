@@ -7,6 +7,7 @@ song: once with the plugin, and after a second fault with the stand-in. So every
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -123,14 +124,14 @@ class PluginRack:
             self._host.broke(error)
         self._facts[error.name] = replace(self._facts[error.name], reason=error.reason, message=error.message)
 
-    def check(self, plugin: Plugin, path: str) -> list[Violation]:
+    def check(self, name: str, numbers: Mapping[str, float], choices: Mapping[str, str], path: str) -> list[Violation]:
         """What is wrong with the parameters of a slot whose plugin is here; of one that is not, nothing can be said."""
-        facts = self.facts(plugin.name)
+        facts = self.facts(name)
         if not facts.usable:
             return []
         return [
-            Violation(f"{path}.{'choices' if name in plugin.choices else 'parameters'}[{name}]", text)
-            for name, text in parameter_faults(facts, plugin.parameters, plugin.choices)
+            Violation(f"{path}.{'choices' if key in choices else 'parameters'}[{key}]", text)
+            for key, text in parameter_faults(facts, numbers, choices)
         ]
 
     def warnings(self) -> tuple[Warning, ...]:
