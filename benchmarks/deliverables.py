@@ -119,7 +119,10 @@ def hostile_readings(
 
 def song_readings(data: Path, files: tuple[DeliverableSpec, ...]) -> Iterator[Reading]:
     """All files of all songs, streaming and loud."""
-    for path in sorted((data / "songs").glob("*.mp3")):
+    songs = sorted((data / "songs").glob("*.mp3"))
+    if not songs:
+        raise SystemExit(f"no songs in {data}: say where the test data is with --data")
+    for path in songs:
         with decode(path, sample_rate_hertz=RATE_HERTZ) as song, Spool(2) as stereo:
             for block in blocks(song.array):
                 stereo.append(to_stereo(block))

@@ -199,7 +199,7 @@ def delivered_files(
     spec = master_service_pb2.DeliverableSpec(
         name="master",
         container=master_service_pb2.Container.Value(f"CONTAINER_{(format or Format.WAV).name}"),
-        sample_rate_hertz=sample_rate or 0,
+        sample_rate_hertz=sample_rate,
     )
     if bit_depth is not None:
         spec.bit_depth = master_service_pb2.BitDepth.Value(f"BIT_DEPTH_{bit_depth.value.upper()}")

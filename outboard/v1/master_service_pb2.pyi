@@ -90,7 +90,7 @@ class _BitDepth:
 class _BitDepthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BitDepth.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     BIT_DEPTH_UNSPECIFIED: _BitDepth.ValueType  # 0
-    """The same as BIT_DEPTH_24."""
+    """Not asked for: 24 bits for wav and flac, none for mp3."""
     BIT_DEPTH_16: _BitDepth.ValueType  # 1
     """16-bit integer, dithered."""
     BIT_DEPTH_24: _BitDepth.ValueType  # 2
@@ -102,7 +102,7 @@ class BitDepth(_BitDepth, metaclass=_BitDepthEnumTypeWrapper):
     """Samples of a file."""
 
 BIT_DEPTH_UNSPECIFIED: BitDepth.ValueType  # 0
-"""The same as BIT_DEPTH_24."""
+"""Not asked for: 24 bits for wav and flac, none for mp3."""
 BIT_DEPTH_16: BitDepth.ValueType  # 1
 """16-bit integer, dithered."""
 BIT_DEPTH_24: BitDepth.ValueType  # 2
@@ -118,7 +118,7 @@ class _Dither:
 class _DitherEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dither.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DITHER_UNSPECIFIED: _Dither.ValueType  # 0
-    """The same as DITHER_TPDF."""
+    """Not asked for: white triangular noise where samples are integers."""
     DITHER_TPDF: _Dither.ValueType  # 1
     """White triangular noise."""
     DITHER_NOISE_SHAPED: _Dither.ValueType  # 2
@@ -128,7 +128,7 @@ class Dither(_Dither, metaclass=_DitherEnumTypeWrapper):
     """Noise that keeps rounding to integers from being distortion."""
 
 DITHER_UNSPECIFIED: Dither.ValueType  # 0
-"""The same as DITHER_TPDF."""
+"""Not asked for: white triangular noise where samples are integers."""
 DITHER_TPDF: Dither.ValueType  # 1
 """White triangular noise."""
 DITHER_NOISE_SHAPED: Dither.ValueType  # 2
@@ -377,11 +377,11 @@ class DeliverableSpec(_message.Message):
     container: Global___Container.ValueType
     """Kind of file."""
     sample_rate_hertz: _builtins.int
-    """44100, 48000, 88200 or 96000 (mp3: 44100 or 48000). 0: 48000."""
+    """44100, 48000, 88200 or 96000 (mp3: 44100 or 48000). Unset: 48000."""
     bit_depth: Global___BitDepth.ValueType
-    """Samples of the file; not for mp3."""
+    """Samples of the file; not for mp3. Unspecified: 24 bits."""
     bitrate_kbps: _builtins.int
-    """Bit rate of mp3 in kbit/s, 128 to 320. 0: 320."""
+    """Bit rate of mp3 in kbit/s, 128 to 320; not for wav and flac. Unset: 320."""
     dither: Global___Dither.ValueType
     """Dither of integer samples; not for mp3 and 32-bit float."""
     def __init__(
@@ -389,16 +389,23 @@ class DeliverableSpec(_message.Message):
         *,
         name: _builtins.str = ...,
         container: Global___Container.ValueType = ...,
-        sample_rate_hertz: _builtins.int = ...,
+        sample_rate_hertz: _builtins.int | None = ...,
         bit_depth: Global___BitDepth.ValueType = ...,
-        bitrate_kbps: _builtins.int = ...,
+        bitrate_kbps: _builtins.int | None = ...,
         dither: Global___Dither.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bitrate_kbps", b"_bitrate_kbps", "_sample_rate_hertz", b"_sample_rate_hertz", "bitrate_kbps", b"bitrate_kbps", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "bitrate_kbps", b"bitrate_kbps", "container", b"container", "dither", b"dither", "name", b"name", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bitrate_kbps", b"_bitrate_kbps", "_sample_rate_hertz", b"_sample_rate_hertz", "bit_depth", b"bit_depth", "bitrate_kbps", b"bitrate_kbps", "container", b"container", "dither", b"dither", "name", b"name", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__bitrate_kbps: _TypeAlias = _typing.Literal["bitrate_kbps"]  # noqa: Y015
+    _WhichOneofArgType__bitrate_kbps: _TypeAlias = _typing.Literal["_bitrate_kbps", b"_bitrate_kbps"]  # noqa: Y015
+    _WhichOneofReturnType__sample_rate_hertz: _TypeAlias = _typing.Literal["sample_rate_hertz"]  # noqa: Y015
+    _WhichOneofArgType__sample_rate_hertz: _TypeAlias = _typing.Literal["_sample_rate_hertz", b"_sample_rate_hertz"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bitrate_kbps) -> _WhichOneofReturnType__bitrate_kbps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate_hertz) -> _WhichOneofReturnType__sample_rate_hertz | None: ...
 
 Global___DeliverableSpec: _TypeAlias = DeliverableSpec  # noqa: Y015
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,7 @@ class Delivered:
 
 def tolerance_db(spec: DeliverableSpec) -> float:
     """How far over the ceiling a file of this kind may read."""
-    return LOSSY_TOLERANCE_DB if is_lossy(spec) else LOSSLESS_TOLERANCE_DB
+    return LOSSY_TOLERANCE_DB if spec.is_lossy else LOSSLESS_TOLERANCE_DB
 
 
 def deliver(array: Array, sample_rate_hertz: int, target: Target, progress: Progress) -> Delivered:
@@ -101,6 +101,7 @@ def deliver(array: Array, sample_rate_hertz: int, target: Target, progress: Prog
         target: the file; on an exception nothing of it is left.
         progress: told the fraction of the expected work; may raise.
     """
+    target = replace(target, spec=target.spec.resolved())
     path = target.directory / target.spec.file_name
     try:
         return _deliver(array, sample_rate_hertz, target, path, progress)
@@ -131,16 +132,16 @@ def _deliver(array: Array, sample_rate_hertz: int, target: Target, path: Path, p
             break
         if best.over_db <= 0.0 and attempt >= _MOST_ENCODES_FOR_LOUDNESS:
             break
-        if is_lossy(spec):
+        if spec.is_lossy:
             coded_lu = _difference(tried.lufs, rendered.lufs)
         reading = read_peaks(tried.decoded, rate, target.ceiling_dbtp, target.spool_factory, part(share, 0.9, 1.0))
-        scale_db = _scale_db(rendered.array, tried.decoded) if is_lossy(spec) else None
+        scale_db = _scale_db(rendered.array, tried.decoded) if spec.is_lossy else None
         rendition.mend(reading, target.ceiling_dbtp, scale_db)
     _candidate(path).unlink(missing_ok=True)
     if best is None:
         raise Internal("nothing was encoded")
     turned_down = 0
-    if is_lossy(spec) and best.over_db > 0.0:
+    if spec.is_lossy and best.over_db > 0.0:
         best, turned_down = _turned_down(best, target, path)
     progress(1.0)
     report = DeliverableReport(
@@ -225,11 +226,6 @@ def _candidate(path: Path) -> Path:
     return path.with_name(f".{path.name}")
 
 
-def is_lossy(spec: DeliverableSpec) -> bool:
-    """Whether decoding gives other samples than were encoded."""
-    return spec.container == "mp3"
-
-
 def _difference(one: float | None, other: float | None) -> float:
     return 0.0 if one is None or other is None else one - other
 
@@ -268,10 +264,10 @@ def _counted(stream: Iterator[Array], frames: int, progress: Progress) -> Iterat
 
 def _quantised(rendered: Iterator[Array], target: Target, channels: int) -> Iterator[Array]:
     spec = target.spec
-    if is_lossy(spec) or spec.bit_depth == "32f":
+    if spec.is_lossy or spec.bit_depth == "32f":
         yield from rendered
         return
-    depth = int(spec.bit_depth)
+    depth = int(spec.bit_depth or 0)
     dither = TpdfDither(depth, channels, target.seed)
     if spec.dither == "noise_shaped":
         dither = NoiseShapedDither(depth, channels, target.seed, spec.sample_rate_hertz)
@@ -299,13 +295,15 @@ def _measured(decoded: Array, rate: int, progress: Progress) -> tuple[TruePeakMe
 
 
 def _file_spec(spec: DeliverableSpec) -> FileSpec:
-    return FileSpec(container=spec.container, bit_depth=spec.bit_depth, bitrate_kbps=spec.bitrate_kbps)
+    if spec.is_lossy:
+        return FileSpec(container=spec.container, bitrate_kbps=spec.bitrate_kbps or 0)
+    return FileSpec(container=spec.container, bit_depth=spec.bit_depth or "")
 
 
 def _most_encodes(spec: DeliverableSpec) -> int:
-    if not is_lossy(spec):
+    if not spec.is_lossy:
         return _MOST_ENCODES_LOSSLESS
-    return _MOST_ENCODES_LOW_RATE if spec.bitrate_kbps < _HIGH_RATE_KBPS else _MOST_ENCODES_HIGH_RATE
+    return _MOST_ENCODES_LOW_RATE if (spec.bitrate_kbps or 0) < _HIGH_RATE_KBPS else _MOST_ENCODES_HIGH_RATE
 
 
 def _digest(path: Path) -> str:

@@ -72,7 +72,7 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
         drive_db=drive,
         limiter=limiter(analysis, song, target, ceiling),
         guard_rails=rails,
-        deliverables=settings.deliverables or (DeliverableSpec(name="master"),),
+        deliverables=tuple(spec.resolved() for spec in settings.deliverables or (DeliverableSpec(),)),
         seed=settings.seed,
         notes=tuple(notes),
         match=match,

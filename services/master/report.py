@@ -13,7 +13,7 @@ from outboard.audio.analysis import Analysis
 from outboard.audio.processors import ProcessorReport
 from outboard.audio.reporting import EngineInfo, Warning
 from outboard.audio.resample import resampled_frames
-from services.master.deliver import Delivered, is_lossy, tolerance_db
+from services.master.deliver import Delivered, tolerance_db
 from services.master.levelling import Levelled
 from services.master.settings import (
     DeliverableReport,
@@ -113,7 +113,7 @@ def _cost(levelled: Levelled, file: Delivered) -> str:
     lost, spec = levelled.lufs - file.report.integrated_lufs, file.report.spec
     if abs(lost) <= LOUDNESS_TOLERANCE_LU:
         return ""
-    made = f"coding at {spec.bitrate_kbps} kbit/s" if is_lossy(spec) else f"conversion to {spec.sample_rate_hertz} Hz"
+    made = f"coding at {spec.bitrate_kbps} kbit/s" if spec.is_lossy else f"conversion to {spec.sample_rate_hertz} Hz"
     return f"Keeping the ceiling of {file.report.name} after {made} cost {lost:.2f} LU."
 
 

@@ -66,7 +66,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
         if not request.HasField("analysis"):
             raise InvalidInput("an analysis of the mix is needed", field="analysis")
         analysis = from_message(request.analysis, Analysis, "analysis.")
-        settings = _settings(request.settings, "settings.")
+        settings = from_message(request.settings, MasterSettings, "settings.")
         profile = _profile(request.preset)
         album = _analyses(request.album, "album")
         decided = await asyncio.to_thread(_planned, analysis, album, settings, profile)
@@ -85,7 +85,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
         config = first_config(requests)
         formats = self._formats(config)
         make_spool = partial(Spool, directory=self._directory)
-        settings = _settings(config.settings, "config.settings.")
+        settings = from_message(config.settings, MasterSettings, "config.settings.")
         profile = _profile(config.preset)
         # What cannot be rendered is refused before the mix is sent.
         rate = formats[""].sample_rate_hertz
@@ -159,11 +159,6 @@ def _analyses(messages: Iterable[analysis_pb2.Analysis], path: str) -> list[Anal
     return [from_message(message, Analysis, f"{path}[{index}].") for index, message in enumerate(messages)]
 
 
-def _settings(message: master_service_pb2.MasterSettings, path: str) -> MasterSettings:
-    settings = from_message(message, MasterSettings, path)
-    return replace(settings, deliverables=tuple(_with_defaults(spec) for spec in settings.deliverables))
-
-
 def _profile(message: mixer_service_pb2.Preset) -> dict[str, float]:
     return with_values(message.name, message.values).values
 
@@ -171,7 +166,7 @@ def _profile(message: mixer_service_pb2.Preset) -> dict[str, float]:
 def _given_plan(message: master_service_pb2.MasterPlan, path: str, sample_rate_hertz: int = 48_000) -> MasterPlan:
     """A plan from outside, checked; its files with the defaults of the contract."""
     given = from_message(message, MasterPlan, path)
-    files = tuple(_with_defaults(spec) for spec in given.deliverables)
+    files = tuple(spec.resolved() for spec in given.deliverables)
     given = replace(given, deliverables=files or (DeliverableSpec(),))
     check_plan(given, sample_rate_hertz, path)
     return given
@@ -188,16 +183,6 @@ def _plan_report(decided: MasterPlan, before: Analysis, clock: RunClock) -> mast
     )
     report.run.CopyFrom(clock.run_info(before.frames, before.sample_rate_hertz))
     return report
-
-
-def _with_defaults(spec: DeliverableSpec) -> DeliverableSpec:
-    """A rate or bit rate of 0 is the default one, says the contract."""
-    default = DeliverableSpec()
-    return replace(
-        spec,
-        sample_rate_hertz=spec.sample_rate_hertz or default.sample_rate_hertz,
-        bitrate_kbps=spec.bitrate_kbps or default.bitrate_kbps,
-    )
 
 
 def _check_analysis(given: Analysis | None, frames: int, sample_rate_hertz: int) -> None:

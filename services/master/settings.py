@@ -4,45 +4,24 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from outboard.audio.analysis import Analysis
-from outboard.audio.files.mp3 import BITRATES_KBPS
 from outboard.audio.processor_ranges import number_violation
 from outboard.audio.processors import Processor, ProcessorReport
 from outboard.audio.reporting import EngineInfo, Warning
 from outboard.errors import InvalidInput, Violation
 from services.master.chain_rules import part_violations, processor_violations
+from services.master.deliverable import DeliverableSpec as DeliverableSpec
+from services.master.deliverable import deliverable_conflicts, deliverable_violations
 
 INTENTS = ("streaming", "loud", "reference", "custom")
 ENGINE_CHAIN, ENGINE_PASSTHROUGH = "chain", "passthrough"
 ENGINE_MATCH, ENGINE_MATCHERING = "match", "matchering"
 REFERENCE_ENGINES = (ENGINE_MATCH, ENGINE_MATCHERING)
 ENGINES = ("", ENGINE_CHAIN, *REFERENCE_ENGINES, ENGINE_PASSTHROUGH)
-DITHERS = ("tpdf", "noise_shaped")
 LOWEST_TARGET_LUFS, HIGHEST_TARGET_LUFS = -40.0, -5.0
-_SAMPLE_RATES_HERTZ = (44100, 48000, 88200, 96000)
-_MP3_RATES_HERTZ = (44100, 48000)
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-
-
-@dataclass(frozen=True)
-class DeliverableSpec:
-    """A file to render: name without extension; `bit_depth` and `dither` for wav and flac, `bitrate_kbps` for mp3."""
-
-    name: str = "master"
-    container: str = "wav"
-    sample_rate_hertz: int = 48000
-    bit_depth: str = "24"
-    bitrate_kbps: int = 320
-    dither: str = "tpdf"
-
-    @property
-    def file_name(self) -> str:
-        """Name with extension."""
-        return f"{self.name}.{self.container}"
 
 
 @dataclass(frozen=True)
@@ -254,7 +233,7 @@ def _conflicts(settings: MasterSettings) -> list[Violation]:
     engine = settings.engine
     if wrong := _engine_violations(engine, settings.intent):
         return wrong
-    ignored = []
+    ignored = deliverable_conflicts(settings.deliverables)
     if engine == ENGINE_PASSTHROUGH:
         given = {
             "intensity": settings.intensity != 100.0,
@@ -262,7 +241,7 @@ def _conflicts(settings: MasterSettings) -> list[Violation]:
             "ceiling_dbtp": settings.ceiling_dbtp is not None and not settings.profile,
         }
         text = "engine passthrough delivers the mix as it is: {} would do nothing"
-        ignored = [Violation(name, text.format(name)) for name, is_given in given.items() if is_given]
+        ignored += [Violation(name, text.format(name)) for name, is_given in given.items() if is_given]
     if engine == ENGINE_MATCHERING and settings.intensity != 100.0:
         ignored.append(Violation("intensity", "engine matchering knows no intensity: match does"))
     if engine == ENGINE_MATCHERING and settings.nearest_reference:
@@ -308,7 +287,7 @@ def check_plan(plan: MasterPlan, sample_rate_hertz: int = 48000, path: str = "")
 
 def _contradictions(plan: MasterPlan) -> list[Violation]:
     """What the plan's engine would not render, or could not follow."""
-    wrong = _engine_violations(plan.engine, plan.intent)
+    wrong = _engine_violations(plan.engine, plan.intent) + deliverable_conflicts(plan.deliverables)
     if plan.match is not None and plan.engine != ENGINE_MATCH:
         wrong.append(Violation("match", f"engine {plan.engine} renders no match: {ENGINE_MATCH} does"))
     if plan.engine == ENGINE_PASSTHROUGH and (plan.chain or plan.target_lufs is not None):
@@ -363,30 +342,4 @@ def _match_violations(match: ReferenceMatch, rails: GuardRails) -> list[Violatio
 
 def _delivery_violations(deliverables: tuple[DeliverableSpec, ...], seed: int) -> list[Violation]:
     wrong = [] if seed >= 0 else [Violation("seed", f"{seed} is negative")]
-    for index, spec in enumerate(deliverables):
-        wrong += _spec_violations(spec, f"deliverables[{index}]")
-    names = [spec.file_name for spec in deliverables]
-    if len(set(names)) < len(names):
-        wrong.append(Violation("deliverables", "two deliverables have the same name"))
-    return wrong
-
-
-def _spec_violations(spec: DeliverableSpec, path: str) -> list[Violation]:
-    wrong = []
-    if not _NAME.fullmatch(spec.name) or ".." in spec.name:
-        wrong.append(Violation(f"{path}.name", "a name has letters, digits, '-', '_' and '.' only"))
-    if spec.container not in ("wav", "flac", "mp3"):
-        wrong.append(Violation(f"{path}.container", f"{spec.container!r} is not one of wav, flac, mp3"))
-    rates = _MP3_RATES_HERTZ if spec.container == "mp3" else _SAMPLE_RATES_HERTZ
-    if spec.sample_rate_hertz not in rates:
-        wrong.append(Violation(f"{path}.sample_rate_hertz", f"{spec.sample_rate_hertz} is not one of {rates}"))
-    depths = {"wav": ("16", "24", "32f"), "flac": ("16", "24")}.get(spec.container)
-    if depths is not None and spec.bit_depth not in depths:
-        wrong.append(Violation(f"{path}.bit_depth", f"{spec.container} has no bit depth {spec.bit_depth!r}: {depths}"))
-    if spec.dither not in DITHERS:
-        wrong.append(Violation(f"{path}.dither", f"{spec.dither!r} is not one of {', '.join(DITHERS)}"))
-    if spec.container == "mp3" and spec.bit_depth != DeliverableSpec.bit_depth:
-        wrong.append(Violation(f"{path}.bit_depth", f"mp3 has a bit rate and no bit depth: {spec.bit_depth!r}"))
-    if spec.container == "mp3" and spec.bitrate_kbps not in BITRATES_KBPS:
-        wrong.append(Violation(f"{path}.bitrate_kbps", f"{spec.bitrate_kbps} is not one of {BITRATES_KBPS}"))
-    return wrong
+    return wrong + deliverable_violations(deliverables)

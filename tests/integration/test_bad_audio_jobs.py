@@ -270,6 +270,39 @@ WRONG_SETTINGS: dict[str, tuple[dict[str, Any], str, str]] = {
         "INVALID_ARGUMENT",
         "job.mastering.deliverables[0].bit_depth",
     ),
+    "mp3 of 16 bits": (
+        {
+            "stages": MASTER_ONLY,
+            "mastering": _delivering(
+                container=master_service_pb2.CONTAINER_MP3, bit_depth=master_service_pb2.BIT_DEPTH_16
+            ),
+        },
+        "OPTIONS_CONFLICT",
+        "job.mastering.deliverables[0].bit_depth",
+    ),
+    "wav of 320 kbit/s": (
+        {"stages": MASTER_ONLY, "mastering": _delivering(bitrate_kbps=320)},
+        "OPTIONS_CONFLICT",
+        "job.mastering.deliverables[0].bitrate_kbps",
+    ),
+    "two files of one name": (
+        {
+            "stages": MASTER_ONLY,
+            "mastering": master_service_pb2.MasterSettings(
+                deliverables=[
+                    master_service_pb2.DeliverableSpec(name="master"),
+                    master_service_pb2.DeliverableSpec(name="master", bit_depth=master_service_pb2.BIT_DEPTH_16),
+                ]
+            ),
+        },
+        "OPTIONS_CONFLICT",
+        "job.mastering.deliverables",
+    ),
+    "a target of 0 LUFS": (
+        {"stages": MASTER_ONLY, "mastering": master_service_pb2.MasterSettings(target_lufs=0.0)},
+        "INVALID_ARGUMENT",
+        "job.mastering.target_lufs",
+    ),
     "mp3 at 96 kHz": (
         {
             "stages": MASTER_ONLY,

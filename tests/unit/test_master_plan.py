@@ -369,10 +369,8 @@ def test_a_plan_is_pure() -> None:
         (MasterSettings(deliverables=(DeliverableSpec(name=""),)), "deliverables[0].name"),
         (MasterSettings(deliverables=(DeliverableSpec(container="aac"),)), "deliverables[0].container"),
         (MasterSettings(deliverables=(DeliverableSpec(sample_rate_hertz=22050),)), "deliverables[0].sample_rate_hertz"),
-        (
-            MasterSettings(deliverables=(DeliverableSpec(container="mp3", bit_depth="16"),)),
-            "deliverables[0].bit_depth",
-        ),
+        (MasterSettings(deliverables=(DeliverableSpec(sample_rate_hertz=0),)), "deliverables[0].sample_rate_hertz"),
+        (MasterSettings(deliverables=(DeliverableSpec(bit_depth="8"),)), "deliverables[0].bit_depth"),
         (
             MasterSettings(deliverables=(DeliverableSpec(container="flac", bit_depth="32f"),)),
             "deliverables[0].bit_depth",
@@ -381,7 +379,10 @@ def test_a_plan_is_pure() -> None:
             MasterSettings(deliverables=(DeliverableSpec(container="mp3", bitrate_kbps=100),)),
             "deliverables[0].bitrate_kbps",
         ),
-        (MasterSettings(deliverables=(DeliverableSpec(), DeliverableSpec())), "deliverables"),
+        (
+            MasterSettings(deliverables=(DeliverableSpec(container="mp3", bitrate_kbps=0),)),
+            "deliverables[0].bitrate_kbps",
+        ),
     ],
 )
 def test_bad_settings_name_their_field(settings: MasterSettings, field: str) -> None:
@@ -399,6 +400,11 @@ def test_bad_settings_name_their_field(settings: MasterSettings, field: str) -> 
         (MasterSettings(intent="reference", engine="passthrough"), "engine"),
         (MasterSettings(intent="reference", engine="matchering", intensity=50.0), "intensity"),
         (MasterSettings(intent="reference", engine="matchering", nearest_reference=True), "nearest_reference"),
+        (MasterSettings(deliverables=(DeliverableSpec(container="mp3", bit_depth="24"),)), "deliverables[0].bit_depth"),
+        (MasterSettings(deliverables=(DeliverableSpec(container="mp3", dither="tpdf"),)), "deliverables[0].dither"),
+        (MasterSettings(deliverables=(DeliverableSpec(bit_depth="32f", dither="tpdf"),)), "deliverables[0].dither"),
+        (MasterSettings(deliverables=(DeliverableSpec(bitrate_kbps=320),)), "deliverables[0].bitrate_kbps"),
+        (MasterSettings(deliverables=(DeliverableSpec(), DeliverableSpec(bit_depth="16"))), "deliverables"),
     ],
 )
 def test_settings_that_would_be_ignored_are_refused(settings: MasterSettings, field: str) -> None:
@@ -407,6 +413,23 @@ def test_settings_that_would_be_ignored_are_refused(settings: MasterSettings, fi
         plan(ANALYSIS, settings)
     assert caught.value.reason == "OPTIONS_CONFLICT"
     assert [violation.field for violation in caught.value.violations] == [field]
+
+
+def test_what_a_file_leaves_unsaid_is_decided_in_the_plan() -> None:
+    """24 bits and plain dither for wav and flac, 320 kbit/s for mp3; floats have no dither, mp3 no bit depth."""
+    asked = (
+        DeliverableSpec(),
+        DeliverableSpec("b", bit_depth="32f"),
+        DeliverableSpec("c", "flac", dither="noise_shaped"),
+        DeliverableSpec("d", "mp3"),
+    )
+    decided = plan(ANALYSIS, MasterSettings(deliverables=asked)).deliverables
+    assert [(spec.bit_depth, spec.dither, spec.bitrate_kbps) for spec in decided] == [
+        ("24", "tpdf", None),
+        ("32f", None, None),
+        ("24", "noise_shaped", None),
+        (None, None, 320),
+    ]
 
 
 def test_edited_plans_are_checked() -> None:
