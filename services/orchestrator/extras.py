@@ -1,17 +1,19 @@
-"""Steps without a stage service: the analysis of a mix that is not mastered, and the before/after comparison."""
+"""Steps without a stage service: the analysis of a mix that is not mastered, the before/after comparison, and whether a
+reference is the song itself."""
 
 from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outboard.audio.files import decode
 from outboard.audio.spool import Spool
-from outboard.errors import Cancelled, Internal
+from outboard.errors import Cancelled, Internal, InvalidInput, Violation
 from outboard.report.comparison import Comparison
 from outboard.storage import CHUNK_BYTES
 from outboard.v1 import analysis_pb2, audio_pb2, master_service_pb2
@@ -23,6 +25,7 @@ from services.orchestrator.steps import Done
 from services.orchestrator.threads import in_thread, stoppable
 
 if TYPE_CHECKING:
+    from outboard.audio.same_recording import Courses
     from outboard.report.preview import Level
 
 PREVIEW_NAME = "preview_ab.mp3"
@@ -52,6 +55,34 @@ class Extras:
 
         await self._workshop.result(job, prefix, produce)
         return Done(prefix)
+
+    async def check_references(self, tenant: str, job_id: str, song: AudioRef, references: Sequence[AudioRef]) -> None:
+        """Refuses references that are the song itself, in whatever file: behind the console they would pass.
+
+        Raises:
+            InvalidInput: REFERENCE_UNSUITABLE.
+        """
+        await self._workshop.open(tenant, job_id)
+
+        def work(progress: Progress) -> list[Violation]:
+            from outboard.audio.same_recording import courses, likeness  # late for the same reason as the analysis
+
+            with ExitStack() as files:
+
+                def measured(audio: AudioRef) -> Courses:
+                    path = files.enter_context(self._workshop.store.local_file(audio.key))
+                    return courses(ingest.mapped(path, audio.frames), audio.sample_rate_hertz, progress)
+
+                own = measured(song)
+                alike = [likeness(own, measured(reference)).is_same for reference in references]
+            return [
+                Violation(f"job.references[{index}]", "the reference is the song itself in another file")
+                for index, is_same in enumerate(alike)
+                if is_same
+            ]
+
+        if same := await _stopping(work):
+            raise InvalidInput(same[0].description, reason="REFERENCE_UNSUITABLE", violations=same)
 
     async def preview(self, tenant: str, job_id: str, before: AudioRef, song: Done | None, mastering: Done) -> Done:
         """The song (the mix, where there is none) and its first deliverable, alternating at equal loudness."""

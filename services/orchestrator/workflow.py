@@ -25,7 +25,7 @@ from services.orchestrator.threads import together
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PIPELINE_VERSION = "1"
+PIPELINE_VERSION = "2"
 """Raised when the order of steps changes."""
 
 _log = logging.getLogger(__name__)
@@ -64,6 +64,9 @@ class Pipeline:
                 await step(self._finish.succeed, *job, Outcome(album=await self._album(*job, sources)))
                 return
             song = sources[0] if route.is_song else None
+            followed = [reference.audio[0] for reference in references]
+            if song and followed:
+                await step(self._extras.check_references, *job, song.audio[0], followed)
             outcome = Outcome(song=song)
             stems = [audio for source in sources for audio in source.audio]
             if route.separates and song:
@@ -78,16 +81,12 @@ class Pipeline:
             if route.mixes:
                 outcome.mix = await step(self._steps.mix, *job, stems, song, route.plan_only and not route.masters)
                 mix = outcome.mix.audio[0] if outcome.mix.audio else mix
-            if route.plan_only:
-                if route.masters:
-                    followed = [reference.audio[0] for reference in references]
-                    outcome.mastering = await step(self._steps.master, *job, mix, song, followed, plan_only=True)
-            elif route.masters:
-                followed = [reference.audio[0] for reference in references]
-                outcome.mastering = await step(self._steps.master, *job, mix, song, followed)
+            if route.masters:
+                outcome.mastering = await step(self._steps.master, *job, mix, song, followed, plan_only=route.plan_only)
+            if route.masters and not route.plan_only:
                 before = song.audio[0] if song else mix
                 outcome.preview = await step(self._extras.preview, *job, before, song, outcome.mastering)
-            elif route.mixes:
+            elif route.mixes and not route.plan_only:
                 outcome.measured = await step(self._extras.measure, *job, mix)
             await step(self._finish.succeed, *job, outcome)
         except OutboardError as error:

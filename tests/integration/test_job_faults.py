@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from outboard.audio.demo import synthesise
+from outboard.audio.files import FileSpec, encode
+from outboard.audio.resample import resample
 from outboard.client import failure
 from outboard.errors import (
     Internal,
@@ -18,6 +22,7 @@ from outboard.errors import (
 )
 from outboard.storage import FolderStore
 from outboard.v1 import job_service_pb2 as messages
+from outboard.v1 import master_service_pb2
 from services.orchestrator.results import prefix_of
 from tests.integration.orchestrator_bench import Bench, bench, noise_file
 
@@ -55,6 +60,29 @@ async def test_unreadable_input_fails_the_job(mesh: Bench) -> None:
     assert error.reason == "AUDIO_UNREADABLE"
     assert error.violations[0].field == "job.song.upload"
     assert not mesh.behaviour.calls
+
+
+async def test_a_reference_that_is_the_song_in_another_file_fails_the_job(mesh: Bench, tmp_path: Path) -> None:
+    """The song coded, resampled and at another level is still no reference of it: the job ends with
+    REFERENCE_UNSUITABLE and the reference's place before anything is separated; another song is followed."""
+    song, other = synthesise(71, 8.0).song, synthesise(72, 8.0).song
+    files = {"song.wav": (song, 48_000), "copy.flac": (0.5 * resample(song, 48_000, 44_100), 44_100)}
+    uploads = {}
+    for name, (audio, rate) in (files | {"other.wav": (other, 48_000)}).items():
+        encode(tmp_path / name, [audio], rate, FileSpec(name.rpartition(".")[2], "16"))
+        uploads[name] = (await mesh.client.upload(tmp_path / name)).name
+    mastering = master_service_pb2.MasterSettings(engine="toy", intent=master_service_pb2.MASTER_INTENT_REFERENCE)
+    wanted = Job(song=messages.SongInput(upload=uploads["song.wav"]), mastering=mastering)
+    wanted.references.extend([uploads["other.wav"], uploads["copy.flac"]])
+    job = await mesh.client.wait((await mesh.client.create_job(wanted)).name)
+    error = failure(job)
+    assert error is not None
+    assert error.reason == "REFERENCE_UNSUITABLE"
+    assert [violation.field for violation in error.violations] == ["job.references[1]"]
+    assert not mesh.behaviour.calls
+    del wanted.references[1]
+    job = await mesh.client.wait((await mesh.client.create_job(wanted)).name)
+    assert job.state == Job.STATE_SUCCEEDED, failure(job)
 
 
 async def test_stage_that_is_gone_for_a_moment(mesh: Bench) -> None:
