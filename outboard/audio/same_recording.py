@@ -122,4 +122,4 @@ def _best_lag(one: NDArray[np.float64], other: NDArray[np.float64], least: int) 
 
 
 def _centred(levels: Courses) -> NDArray[np.float64]:
-    return levels - levels.mean(axis=1, keepdims=True, dtype=np.float64)
+    return np.asarray(levels - levels.mean(axis=1, keepdims=True, dtype=np.float64), np.float64)

@@ -82,10 +82,10 @@ class Pipeline:
                 outcome.mix = await step(self._steps.mix, *job, stems, song, route.plan_only and not route.masters)
                 mix = outcome.mix.audio[0] if outcome.mix.audio else mix
             if route.masters:
-                outcome.mastering = await step(self._steps.master, *job, mix, song, followed, plan_only=route.plan_only)
-            if route.masters and not route.plan_only:
-                before = song.audio[0] if song else mix
-                outcome.preview = await step(self._extras.preview, *job, before, song, outcome.mastering)
+                done = await step(self._steps.master, *job, mix, song, followed, plan_only=route.plan_only)
+                outcome.mastering, before = done, song.audio[0] if song else mix
+                if not route.plan_only:
+                    outcome.preview = await step(self._extras.preview, *job, before, song, done)
             elif route.mixes and not route.plan_only:
                 outcome.measured = await step(self._extras.measure, *job, mix)
             await step(self._finish.succeed, *job, outcome)
