@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from outboard.audio.processors import (
     LinearPhaseEqualizer,
     Plugin,
     Processor,
+    ProcessorKind,
     StereoField,
     StereoWidth,
     member_name,
@@ -46,6 +48,44 @@ _RANGES: dict[str, Ranges] = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Treatment:
+    """What a plan does to tone and width: its highest static lift in dB, and its highest factor on the sides (None: the
+    sides are not touched band by band, as in mono).
+    """
+
+    lift_db: float
+    side_gain: float | None
+
+
+def treatment(chain: tuple[Processor, ...], sample_rate_hertz: int) -> Treatment:
+    """Of a chain's equalisers and of its stereo field."""
+    lifts, sides = [0.0], [1.0]
+    for processor in chain:
+        if processor.bypass:
+            continue
+        lifts.append(_lift_db(processor.kind, sample_rate_hertz))
+        sides.append(_side_gain(processor.kind))
+    return Treatment(max(lifts), max(sides))
+
+
+def _lift_db(kind: ProcessorKind, sample_rate_hertz: int) -> float:
+    if isinstance(kind, LinearPhaseEqualizer):
+        return max(point.gain_db for point in kind.points)
+    if isinstance(kind, Equalizer):
+        sections = [filter_sections(band, sample_rate_hertz) for band in kind.bands]
+        return float(np.max(sum(response_db(section, _GRID_HERTZ, sample_rate_hertz) for section in sections)))
+    return 0.0
+
+
+def _side_gain(kind: ProcessorKind) -> float:
+    if isinstance(kind, StereoWidth):
+        return kind.side_gain
+    if isinstance(kind, StereoField):
+        return max((band.side_gain for band in kind.bands), default=0.0)
+    return 0.0
+
+
 def part_violations(part: Any, path: str) -> Iterator[Violation]:
     """Numbers of the limiter, the guard-rails or the match that are out of range."""
     return number_violations(part, path, lambda kind: _RANGES[kind.__name__])
@@ -69,16 +109,12 @@ def processor_violations(
         kind, path = processor.kind, f"chain[{index}].{member_name(processor.kind)}"
         if isinstance(kind, Plugin):
             wrong.append(Violation(path, "plugins run on the console: a master has none"))
-        elif isinstance(kind, LinearPhaseEqualizer):
-            wrong += _too_high(max(point.gain_db for point in kind.points), equalizer_db, f"{path}.points")
-        elif isinstance(kind, Equalizer):
-            sections = [filter_sections(band, sample_rate_hertz) for band in kind.bands]
-            lift = sum(response_db(section, _GRID_HERTZ, sample_rate_hertz) for section in sections)
-            wrong += _too_high(float(np.max(lift)), equalizer_db, f"{path}.bands")
-        elif isinstance(kind, StereoWidth):
-            wrong += _too_wide(kind.side_gain, side_gain, f"{path}.side_gain")
-        elif isinstance(kind, StereoField):
-            wrong += _too_wide(max((band.side_gain for band in kind.bands), default=0.0), side_gain, f"{path}.bands")
+        elif isinstance(kind, LinearPhaseEqualizer | Equalizer):
+            member = "points" if isinstance(kind, LinearPhaseEqualizer) else "bands"
+            wrong += _too_high(_lift_db(kind, sample_rate_hertz), equalizer_db, f"{path}.{member}")
+        elif isinstance(kind, StereoWidth | StereoField):
+            member = "side_gain" if isinstance(kind, StereoWidth) else "bands"
+            wrong += _too_wide(_side_gain(kind), side_gain, f"{path}.{member}")
     return wrong
 
 

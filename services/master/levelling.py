@@ -31,7 +31,8 @@ SpoolFactory = Callable[[int], Spool]
 _MOST_RENDERS = 4
 _CLOSE_ENOUGH_LU = 0.04
 _LIMITER_MARGIN_DB = 0.04  # room for what dither and the other meters add: most files then need no second encode
-_CREST_TOLERANCE_DB = 0.05
+CREST_TOLERANCE_DB = 0.05
+"""What a render may be short of its crest rail."""
 _LIMITED_DB = 0.005  # mean reduction under which the limiter has no part in the crest factor
 
 
@@ -78,7 +79,7 @@ def level(array: Array, rate: int, plan: MasterPlan, spool_factory: SpoolFactory
         if wanted is None or aim is None or done.lufs is None:
             break
         short_db = _crest_short_db(done, drive, rails.crest_factor_db)
-        if short_db > _CREST_TOLERANCE_DB:
+        if short_db > CREST_TOLERANCE_DB:
             # Peaks stand at the ceiling: a decibel more of crest factor is a decibel less of loudness.
             wanted, held_back_by = done.lufs - short_db, "crest_factor_db"
         elif drive.held_back_by or abs(done.lufs - wanted) <= _CLOSE_ENOUGH_LU:

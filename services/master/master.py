@@ -22,6 +22,7 @@ from outboard.audio.processors import ProcessorReport
 from outboard.audio.reporting import part
 from outboard.audio.spool import BLOCK_FRAMES, Spool, blocks
 from outboard.errors import InvalidInput
+from services.master.chain_rules import treatment
 from services.master.deliver import Delivered, Target, deliver
 from services.master.levelling import level, limiter_settings
 from services.master.reference import Reference, follow
@@ -72,10 +73,10 @@ def master(
     check_plan(plan, sample_rate_hertz)
     _check(array)
     steps = _Steps(progress or (lambda fraction: None))
-    matched = array
+    matched, done = array, treatment(plan.chain, sample_rate_hertz)
     if plan.engine in REFERENCE_ENGINES:
         followed = follow(array, sample_rate_hertz, plan, references, spool_factory, steps.next(0.1))
-        matched, plan = followed.array, followed.plan
+        matched, plan, done = followed.array, followed.plan, followed.treatment
     processed, processors = _processed(matched, sample_rate_hertz, plan, spool_factory, steps.next(0.1))
     levelled = level(processed, sample_rate_hertz, plan, spool_factory, steps.next(0.2))
     guarded = plan.engine != ENGINE_PASSTHROUGH
@@ -92,7 +93,7 @@ def master(
         for file in delivered:
             file.path.unlink(missing_ok=True)
         raise
-    report = build_report(plan, array.shape[1], sample_rate_hertz, before, after, levelled, delivered, processors)
+    report = build_report(plan, array.shape[1], sample_rate_hertz, before, after, levelled, delivered, processors, done)
     return MasterResult(tuple(DeliverableFile(file.report.name, file.path) for file in delivered), report)
 
 

@@ -20,6 +20,7 @@ from services.master.settings import (
     ENGINE_CHAIN,
     ENGINE_MATCH,
     ENGINE_PASSTHROUGH,
+    REFERENCE_ENGINES,
     DeliverableSpec,
     MasterPlan,
     MasterSettings,
@@ -49,7 +50,7 @@ def plan(analysis: Analysis, settings: MasterSettings, preset: Mapping[str, floa
     engine = settings.engine or (ENGINE_MATCH if settings.intent == "reference" else ENGINE_CHAIN)
     ceiling = settings.ceiling_dbtp if settings.ceiling_dbtp is not None else INTENT_CEILING_DBTP
     target, target_note = _target(analysis, settings, engine)
-    rails = guard_rails(analysis, target, matched=engine == ENGINE_MATCH)
+    rails = guard_rails(analysis, target, matched=engine in REFERENCE_ENGINES)
     notes = [target_note]
     if target is not None:
         notes.append(rails_note(target, rails))

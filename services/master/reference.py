@@ -10,7 +10,7 @@ length. The engine `matchering` is the library of that name (`reference_matcheri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,11 @@ from outboard.audio.reporting import part
 from outboard.audio.song_profile import SongProfile, embedding_distance, measure_profile, splits_for
 from outboard.audio.spool import Spool, blocks
 from outboard.errors import InvalidInput
+from services.master.chain_rules import Treatment
 from services.master.limits import for_known_target, rails_note
 from services.master.reference_fit import average, fit
 from services.master.reference_matchering import match_by_matchering
+from services.master.reference_rails import bounded
 from services.master.reference_render import render_match
 from services.master.settings import (
     ENGINE_MATCHERING,
@@ -55,10 +57,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Followed:
-    """The matched mix, unlimited, and the plan with all that was decided for it."""
+    """The matched mix, unlimited, the plan with all that was decided for it, and what it does to tone and width."""
 
     array: Array
     plan: MasterPlan
+    treatment: Treatment = field(default_factory=lambda: Treatment(0.0, None))
 
 
 def follow(
@@ -89,10 +92,14 @@ def follow(
         else:
             found = _found(array, sample_rate_hertz, plan, references, levels, part(progress, 0.0, 0.7))
             plan = found.plan
-            if not found.is_matched:
+            if found.mix is None:
                 return Followed(array, plan)
-        if plan.engine == ENGINE_MATCHERING:
-            return Followed(match_by_matchering(array, sample_rate_hertz, references, spool_factory), plan)
+            if found.mix is not None and plan.engine == ENGINE_MATCHERING:
+                matched = match_by_matchering(array, sample_rate_hertz, references, spool_factory)
+                kept = bounded(
+                    found.mix, matched, sample_rate_hertz, plan.guard_rails, spool_factory, part(progress, 0.7, 1.0)
+                )
+                return Followed(kept.array, replace(plan, notes=(*plan.notes, kept.note)), kept.treatment)
         return _rendered(array, sample_rate_hertz, plan, levels.array, spool_factory, part(progress, 0.7, 1.0))
 
 
@@ -116,14 +123,14 @@ def decide(
 
 @dataclass(frozen=True)
 class _Found:
-    """What references decided: the plan, and whether the mix is matched at all."""
+    """What references decided: the plan, and the mix as it was heard; None where it is not matched at all."""
 
     plan: MasterPlan
-    is_matched: bool
+    mix: SongProfile | None = None
 
 
 def _is_decided(plan: MasterPlan) -> bool:
-    return plan.match is not None and bool(plan.match.bands)
+    return plan.engine != ENGINE_MATCHERING and plan.match is not None and bool(plan.match.bands)
 
 
 def _found(
@@ -138,11 +145,11 @@ def _found(
     ]
     mix = measure_profile(array, rate, levels, part(progress, 0.6, 1.0))
     if mix.lufs is None or mix.seconds < SHORTEST_SECONDS:
-        return _Found(_unmatched(mix, plan, named), is_matched=False)
+        return _Found(_unmatched(mix, plan, named))
     distances = _distances(mix, named)
     if plan.engine == ENGINE_MATCHERING:
-        return _Found(_with_target(plan, average([profile for _, profile in named]).lufs), is_matched=True)
-    return _Found(_fitted(mix, rate, plan, named, distances), is_matched=True)
+        return _Found(_with_target(plan, average([profile for _, profile in named]).lufs), mix)
+    return _Found(_fitted(mix, rate, plan, named, distances), mix)
 
 
 def check_references(references: Sequence[Reference], mix: Array, sample_rate_hertz: int) -> None:
@@ -178,7 +185,13 @@ def _rendered(
         return Followed(array, plan)
     with spool_factory(array.shape[0]) as spool:
         render_match(array, rate, plan.match, levels, spool, progress)
-        return Followed(spool.array, plan)
+        return Followed(spool.array, plan, _treatment(plan.match, stereo=array.shape[0] == 2))
+
+
+def _treatment(found: ReferenceMatch, *, stereo: bool) -> Treatment:
+    lift = max(max(band.mid_gain_db, band.side_gain_db if stereo else 0.0) for band in found.bands)
+    wider = max(band.side_gain_db - band.mid_gain_db for band in found.bands)
+    return Treatment(max(lift, 0.0), 10.0 ** (wider / 20.0) if stereo else None)
 
 
 def _unmatched(mix: SongProfile, plan: MasterPlan, named: Sequence[tuple[str, SongProfile]]) -> MasterPlan:

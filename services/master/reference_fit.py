@@ -32,7 +32,8 @@ _EMPTY_DB, _FAINT_DB = -75.0, -60.0  # against loudness: nothing there, and litt
 _DEEPEST_DB, _HIGHEST_DB = -8.0, 5.0
 _FADE_DB = 12.0  # below the lowest quantile, over which a lift ends
 _FLATTEST, _STEEPEST = 0.4, 2.0  # slope of output level over input level
-_HIGHEST_SHARE = 0.45  # of the rate: bands above hold the resampler's edge
+HIGHEST_SHARE = 0.45
+"""Of the sample rate: bands above hold the resampler's edge."""
 
 
 def average(profiles: Sequence[SongProfile]) -> SongProfile:
@@ -71,12 +72,12 @@ def fit(
         side_gain_limit: highest factor on the side against the mid.
         lowest_correlation: of left and right, that the result may have.
     """
-    inside = _HIGHEST_SHARE * sample_rate_hertz > CENTRES_HERTZ
+    inside = HIGHEST_SHARE * sample_rate_hertz > CENTRES_HERTZ
     most_lift = equalizer_limit_db * np.clip((mix.mid_db - _EMPTY_DB) / (_FAINT_DB - _EMPTY_DB), 0.0, 1.0)
     mid = _spectrum_gains(mix, goal, intensity, equalizer_limit_db, most_lift * inside)
     side = _side_gains(mix, goal, intensity, mid, equalizer_limit_db, 20.0 * math.log10(side_gain_limit))
-    side -= _narrowing_db(mix, mid, side, lowest_correlation)
-    shift = _loudness_shift_db(mix.mid_db, mid)
+    side -= narrowing_db(mix, mid, side, lowest_correlation)
+    shift = loudness_shift_db(mix.mid_db, mid)
     bands = tuple(
         MatchBand(
             frequency_hertz=float(CENTRES_HERTZ[index]),
@@ -99,7 +100,7 @@ def _spectrum_gains(
     found, least = np.zeros_like(wanted), math.inf
     for offset in _OFFSETS_DB:
         gains = np.clip(wanted + offset, -limit_db, most_lift)
-        left = float(np.abs(gains - _loudness_shift_db(mix.mid_db, gains) - wanted).mean()) + 1e-3 * abs(offset)
+        left = float(np.abs(gains - loudness_shift_db(mix.mid_db, gains) - wanted).mean()) + 1e-3 * abs(offset)
         if left < least:
             found, least = gains, left
     return found
@@ -114,7 +115,7 @@ def _side_gains(
     return np.clip(mid + moved, -limit_db, limit_db)
 
 
-def _narrowing_db(mix: SongProfile, mid: Levels, side: Levels, lowest_correlation: float) -> float:
+def narrowing_db(mix: SongProfile, mid: Levels, side: Levels, lowest_correlation: float) -> float:
     """What the whole side must come down for the correlation of the result: (m - s) / (m + s) for powers m and s."""
     power_mid = float(np.sum(10.0 ** ((mix.mid_db + mid) / 10.0)))
     power_side = float(np.sum(10.0 ** ((mix.side_db + side) / 10.0)))
@@ -122,7 +123,7 @@ def _narrowing_db(mix: SongProfile, mid: Levels, side: Levels, lowest_correlatio
     return max(0.0, 10.0 * math.log10(max(power_side, 1e-30) / max(most, 1e-30)))
 
 
-def _loudness_shift_db(spectrum_db: Levels, gains_db: Levels) -> float:
+def loudness_shift_db(spectrum_db: Levels, gains_db: Levels) -> float:
     """How much louder (K-weighted) a spectrum is with the gains."""
     power = 10.0 ** ((spectrum_db + _K_DB) / 10.0)
     return float(10.0 * np.log10(np.sum(power * 10.0 ** (gains_db / 10.0)) / max(float(np.sum(power)), 1e-30)))

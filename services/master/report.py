@@ -12,17 +12,17 @@ import numpy as np
 from outboard.audio.analysis import Analysis
 from outboard.audio.processors import ProcessorReport
 from outboard.audio.reporting import EngineInfo, Warning
-from outboard.audio.resample import resampled_frames
-from services.master.deliver import Delivered, tolerance_db
+from services.master.chain_rules import Treatment
+from services.master.checks import LOUDNESS_TOLERANCE_LU, quality_checks
+from services.master.deliver import Delivered
 from services.master.levelling import Levelled
 from services.master.settings import (
     DeliverableReport,
     MasteringReport,
     MasterPlan,
-    QualityCheck,
 )
 
-ENGINE_VERSIONS = {"chain": 7, "match": 7, "matchering": 6, "passthrough": 1}
+ENGINE_VERSIONS = {"chain": 7, "match": 7, "matchering": 7, "passthrough": 1}
 """Raised whenever an engine's sound changes."""
 
 _DESCRIPTIONS = {
@@ -32,7 +32,6 @@ _DESCRIPTIONS = {
     "passthrough": "Delivers the mix as it is.",
 }
 
-LOUDNESS_TOLERANCE_LU = 0.1
 _LIMITING_PARTS = 400
 
 
@@ -55,12 +54,13 @@ def build_report(
     levelled: Levelled,
     delivered: Sequence[Delivered],
     processors: tuple[ProcessorReport, ...],
+    treatment: Treatment,
 ) -> MasteringReport:
-    """Puts the report together; `levelled` and `delivered` are what the steps of `master` returned."""
+    """Puts the report together; `levelled`, `delivered` and `treatment` are what the steps of `master` returned."""
     stopped = _rail_reason(plan, levelled)
     reports = tuple(replace(file.report, target_missed_reason=_reason(plan, levelled, file)) for file in delivered)
     missed = next((report.target_missed_reason for report in reports if report.target_missed_reason), "")
-    checks = _checks(plan, mix_frames, mix_rate_hertz, after, delivered)
+    checks = quality_checks(plan, mix_frames, mix_rate_hertz, after, levelled, treatment, delivered)
     drive = levelled.drive
     return MasteringReport(
         engine=engine_info(plan.engine),
@@ -124,42 +124,6 @@ def _reason(plan: MasterPlan, levelled: Levelled, file: Delivered) -> str:
         return ""
     reasons = [reason for reason in (_rail_reason(plan, levelled), _cost(levelled, file)) if reason]
     return " ".join(reasons) or f"{file.report.name} came to {got:.2f} LUFS instead of {target:.1f}."
-
-
-def _checks(
-    plan: MasterPlan, mix_frames: int, mix_rate_hertz: int, after: Analysis | None, delivered: Sequence[Delivered]
-) -> tuple[QualityCheck, ...]:
-    checks = []
-    for file in delivered:
-        report = file.report
-        if plan.engine != "passthrough":
-            limit = plan.ceiling_dbtp + tolerance_db(report.spec)
-            checks.append(
-                QualityCheck(
-                    "TRUE_PEAK", file.held, report.true_peak_dbtp, limit, "dBTP", f"True peak of {report.name}."
-                )
-            )
-        if plan.target_lufs is not None and report.integrated_lufs is not None:
-            close = abs(report.integrated_lufs - plan.target_lufs) <= LOUDNESS_TOLERANCE_LU
-            message = f"Loudness of {report.name} against its target, within {LOUDNESS_TOLERANCE_LU} LU."
-            checks.append(QualityCheck("LOUDNESS", close, report.integrated_lufs, plan.target_lufs, "LUFS", message))
-        frames = resampled_frames(mix_frames, mix_rate_hertz, report.spec.sample_rate_hertz)
-        same = report.frames == frames
-        checks.append(
-            QualityCheck("DURATION", same, report.frames, frames, "frames", f"Length of {report.name} as the mix's.")
-        )
-    if after is not None:
-        message = "Samples in flat runs at the top of the scale."
-        checks.append(
-            QualityCheck("CLIPPING", after.clipped_samples == 0, after.clipped_samples, 0.0, "samples", message)
-        )
-        lowest = plan.guard_rails.correlation
-        if after.correlation is not None:
-            message = "Correlation of left and right: below the limit the master thins out in mono."
-            checks.append(
-                QualityCheck("CORRELATION", after.correlation >= lowest, after.correlation, lowest, "", message)
-            )
-    return tuple(checks)
 
 
 def _decisions(levelled: Levelled, reports: Sequence[DeliverableReport]) -> tuple[str, ...]:
