@@ -104,6 +104,21 @@ def rendered(
     return report
 
 
+def unsent(
+    blocks: Generator[Audio, None, Report], channels: int, response: Callable[[audio_pb2.AudioChunk], Response]
+) -> Generator[Response, None, Report]:
+    """The report of `rendered`, where nobody asked for the audio."""
+    with closing(rendered(blocks, channels, response)) as responses:
+        while True:
+            try:
+                next(responses)
+            except StopIteration as end:
+                report: Report = end.value
+                break
+    yield from ()
+    return report
+
+
 def file_chunks(path: Path, deliverable: str, piece_bytes: int) -> Iterator[audio_pb2.FileChunk]:
     """The bytes of a rendered file."""
     offset = 0

@@ -144,7 +144,7 @@ class MixConfig(_message.Message):
     SONG_FIELD_NUMBER: _builtins.int
     PLAN_ONLY_FIELD_NUMBER: _builtins.int
     plan_only: _builtins.bool
-    """Decide and render nothing: the answer is a report that has the engine, the plan and the frames."""
+    """Decide and send no audio: the answer is the report alone, whose plan is what the console would render, corrections included."""
     @_builtins.property
     def format(self) -> _audio_pb2.AudioFormat:
         """Layout of every stem's samples, unless the stem says otherwise."""

@@ -19,7 +19,7 @@ from outboard.presets import plugins as presets
 from outboard.presets import with_values
 from outboard.rpc.bridge import Bridge, StageCall
 from outboard.rpc.convert import enum_name, from_message, to_message
-from outboard.rpc.stage import RunClock, first_config, receive_streams, rendered
+from outboard.rpc.stage import RunClock, first_config, receive_streams, rendered, unsent
 from outboard.rpc.streaming import Audio, StreamFormat, checked_format
 from outboard.settings import Settings
 from outboard.v1 import audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
@@ -144,10 +144,11 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                     {name: listen(stem, form.sample_rate_hertz) for name, stem in _told(measured, call)},
                     {name: hear(stem, form.sample_rate_hertz) for name, stem in _told(measured, call)},
                 )
-                if config.plan_only:
+                if config.plan_only and given:
                     report = MixReport(engine_info(CONSOLE), decided, (), (), _frames(stems))
                 else:
-                    report = yield from rendered(
+                    # A plan that is decided here is the one that the console renders: what it corrects is known by then.
+                    report = yield from (unsent if config.plan_only else rendered)(
                         mix(
                             stems,
                             form.sample_rate_hertz,
