@@ -147,7 +147,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                 if config.plan_only and given:
                     report = MixReport(engine_info(CONSOLE), decided, (), (), _frames(stems))
                 else:
-                    # A plan that is decided here is the one that the console renders: what it corrects is known by then.
+                    # A plan that is decided here is what the console would render: its corrections are known by then.
                     report = yield from (unsent if config.plan_only else rendered)(
                         mix(
                             stems,
