@@ -283,10 +283,19 @@ class Compressor:
 
     @property
     def average_gain_reduction_db(self) -> float:
-        """Mean reduction in dB (positive) while the key was above -60 dBFS; negative for an expander."""
-        return -self._computer.average_db
+        """Mean reduction in dB (positive) while the key was above -60 dBFS; negative for an expander.
+
+        Of the blend, where only a share is compressed; the make-up is no part of it.
+        """
+        return -self._blended(self._computer.average_db)
 
     @property
     def max_gain_reduction_db(self) -> float:
-        """Largest reduction in dB so far (positive); negative for an expander."""
-        return -self._computer.extreme_db
+        """Largest reduction in dB so far (positive); negative for an expander. Of the blend, as the mean."""
+        return -self._blended(self._computer.extreme_db)
+
+    def _blended(self, gain_db: float) -> float:
+        mix = self.settings.mix
+        if mix == 1.0:
+            return gain_db
+        return float(20.0 * math.log10(max(1.0 - mix + mix * 10.0 ** (gain_db / 20.0), 1e-7)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import signal
 
@@ -154,6 +155,21 @@ def pan_gains(pan: float) -> tuple[float, float]:
     return min(1.0, 1.0 - pan), min(1.0, 1.0 + pan)
 
 
+@njit(nogil=True, cache=True)
+def _energies(block: NDArray[Any]) -> tuple[float, float, float]:  # pragma: no cover - compiled
+    """Sums of left squared, right squared and their product.
+
+    A library's dot product would wake a thread per core for every block, and wait for them on a busy machine.
+    """
+    left = right = cross = 0.0
+    for i in range(block.shape[1]):
+        x, y = np.float64(block[0, i]), np.float64(block[1, i])
+        left += x * x
+        right += y * y
+        cross += x * y
+    return left, right, cross
+
+
 class StereoMeter:
     """Energies of a stereo stream, gathered block by block (in fixed order, so cutting changes rounding only)."""
 
@@ -163,11 +179,11 @@ class StereoMeter:
 
     def process(self, block: NDArray[Any]) -> None:
         """Take in a stereo block ``(2, frames)``."""
-        left, right = np.asarray(block[0], np.float64), np.asarray(block[1], np.float64)
-        self._left += float(left @ left)
-        self._right += float(right @ right)
-        self._cross += float(left @ right)
-        self.frames += left.shape[0]
+        left, right, cross = _energies(block)
+        self._left += left
+        self._right += right
+        self._cross += cross
+        self.frames += block.shape[1]
 
     @property
     def correlation(self) -> float | None:
@@ -175,6 +191,12 @@ class StereoMeter:
         if self._left <= 0.0 or self._right <= 0.0:
             return None
         return self._cross / math.sqrt(self._left * self._right)
+
+    @property
+    def rms_dbfs(self) -> float | None:
+        """Root mean square over both channels; None for silence."""
+        total = self._left + self._right
+        return 10.0 * math.log10(total / (2.0 * self.frames)) if total > 0.0 else None
 
     @property
     def mid_side_ratio_db(self) -> float | None:

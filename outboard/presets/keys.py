@@ -63,6 +63,50 @@ _BETWEEN_STRIPS = {
     "mix.sidechain.kick_bass_db": Key("dB", 0, 6, "furthest that the bass gives way at 40 to 120 Hz under the kick"),
     "mix.sidechain.lead_music_db": Key("dB", 0, 1.5, "how far music steps back while the lead sings; 0: not at all"),
 }
+_SENDING = tuple(role for role in ROLES if role not in ("kick", "bass"))  # those stay where they are
+_SPACE = {
+    **{
+        f"mix.send.{role}_db": Key("dB", -60, 0, f"what {role.replace('_', ' ')} sends to the reverb; -60: nothing")
+        for role in _SENDING
+    },
+    "mix.send.lead_delay_db": Key("dB", -60, 0, "what the lead vocal sends to the delay; -60: nothing"),
+    "mix.send.separated_db": Key("dB", -40, 0, "how much less separated stems send; only dry ones do"),
+    "mix.space.kind": Key("", 0, 3, "the reverb: 0 plate, 1 room, 2 chamber, 3 hall"),
+    "mix.space.decay_seconds": Key("s", 0.1, 10, "time in which the reverb falls by 60 dB"),
+    "mix.space.predelay_ms": Key("ms", 0, 200, "silence before its first reflection"),
+    "mix.space.damping_hertz": Key("Hz", 1000, 20000, "where it decays in half the time"),
+    "mix.space.low_cut_hertz": Key("Hz", 20, 1000, "corner of the high-pass before it"),
+    "mix.space.dry_below_seconds": Key("s", 0, 2, "a sound whose tails are shorter has no room of its own"),
+    "mix.delay.beats": Key("beats", 0.125, 2, "time between echoes"),
+    "mix.delay.feedback": Key("", 0, 0.8, "level of each echo against the one before"),
+    "mix.delay.damping_hertz": Key("Hz", 500, 20000, "corner of the low-pass in the echo's loop"),
+}
+_COLOUR = {
+    "mix.sibilance.tolerance_db": Key("dB", -40, 0, "sibilants against the voice, above which they are turned down"),
+    "mix.sibilance.cut_db": Key("dB", 0, 4, "furthest that sibilants are turned down"),
+    "mix.saturation.drive_db": Key("dB", 0, 18, "how far into the curve a strip's peaks reach"),
+    "mix.saturation.drums_mix": Key("", 0, 1, "share of saturation on drums; 0: none"),
+    "mix.saturation.bass_mix": Key("", 0, 1, "share of saturation on the bass; 0: none"),
+    "mix.saturation.vocals_mix": Key("", 0, 1, "share of saturation on voices; 0: none"),
+    "mix.saturation.music_mix": Key("", 0, 1, "share of saturation on all other strips; 0: none"),
+}
+_BUSES = {
+    "mix.bus.lively_db": Key("dB", 0, 30, "loud over ordinary moments, up to which a bus is held together enough"),
+    "mix.bus.drum_glue_db": Key("dB", 0, 2.5, "average reduction of lively drums; 0: none"),
+    "mix.bus.drum_crest_db": Key("dB", 6, 30, "crest factor of drums up to which their onsets are lifted"),
+    "mix.bus.drum_attack_db": Key("dB", 0, 4, "furthest lift of those onsets"),
+    "mix.bus.drum_crush_mix": Key("", 0, 0.4, "share of hard compression beside lively drums; 0: none"),
+    "mix.bus.low_mid_share_db": Key("dB", -15, 0, "target of 200 to 350 Hz within the music above 150 Hz"),
+    "mix.bus.low_mid_limit_db": Key("dB", 0, 4, "furthest gain there"),
+    "mix.bus.air_share_db": Key("dB", -60, 0, "power above 8 kHz in the music, under which it is lifted"),
+    "mix.bus.air_limit_db": Key("dB", 0, 4, "furthest lift there"),
+    "mix.bus.vocal_range_db": Key("dB", 0, 30, "loud over ordinary words, up to which voices are even enough"),
+    "mix.bus.vocal_parallel_mix": Key("", 0, 0.5, "share of compression beside uneven voices; 0: none"),
+    "mix.bus.vocal_presence_db": Key("dB", 0, 4, "shelf for voices that are covered around 4 kHz"),
+    "mix.bus.mix_glue_db": Key("dB", 0, 2.5, "average reduction of a lively mix of supplied stems; 0: none"),
+    "mix.sections.range_db": Key("dB", 0, 3, "furthest that a fader moves from section to section; 0: not at all"),
+    "mix.sections.tolerance_db": Key("dB", 0, 20, "how far off its place a part may be in a section untouched"),
+}
 _LEVELS = {
     f"mix.level.{role}_db": Key("dB", -30, 12, f"loudness of {role.replace('_', ' ')} against the lead vocal")
     for role in ROLES
@@ -93,4 +137,4 @@ _MASTER = {
     "master.mono_below_hertz": Key("Hz", 0, 200, "below this a stereo song is mono"),
     "master.side_limit_db": Key("dB", -20, 6, "side over mid from which a song is narrowed"),
 }
-KEYS: dict[str, Key] = {**_MIX, **_STRIPS, **_BETWEEN_STRIPS, **_LEVELS, **_MASTER}
+KEYS: dict[str, Key] = {**_MIX, **_STRIPS, **_BETWEEN_STRIPS, **_SPACE, **_COLOUR, **_BUSES, **_LEVELS, **_MASTER}

@@ -540,6 +540,7 @@ class MixReport(_message.Message):
     TRIM_DB_FIELD_NUMBER: _builtins.int
     CORRELATION_FIELD_NUMBER: _builtins.int
     PLUGINS_FIELD_NUMBER: _builtins.int
+    RAILS_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Frames of the mix."""
     sample_peak_dbfs: _builtins.float
@@ -576,6 +577,10 @@ class MixReport(_message.Message):
     def plugins(self) -> _containers.RepeatedCompositeFieldContainer[Global___PluginRun]:
         """Plugins that the plan asks for, by name."""
 
+    @_builtins.property
+    def rails(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardRail]:
+        """Every guard-rail that could be judged; none for a mix without a peak target."""
+
     def __init__(
         self,
         *,
@@ -590,10 +595,11 @@ class MixReport(_message.Message):
         trim_db: _builtins.float = ...,
         correlation: _builtins.float | None = ...,
         plugins: _abc.Iterable[Global___PluginRun] | None = ...,
+        rails: _abc.Iterable[Global___GuardRail] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "correlation", b"correlation", "engine", b"engine", "plan", b"plan", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "buses", b"buses", "correlation", b"correlation", "engine", b"engine", "frames", b"frames", "plan", b"plan", "plugins", b"plugins", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "trim_db", b"trim_db", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "buses", b"buses", "correlation", b"correlation", "engine", b"engine", "frames", b"frames", "plan", b"plan", "plugins", b"plugins", "rails", b"rails", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "trim_db", b"trim_db", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__correlation: _TypeAlias = _typing.Literal["correlation"]  # noqa: Y015
     _WhichOneofArgType__correlation: _TypeAlias = _typing.Literal["_correlation", b"_correlation"]  # noqa: Y015
@@ -605,6 +611,48 @@ class MixReport(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_peak_dbfs) -> _WhichOneofReturnType__sample_peak_dbfs | None: ...
 
 Global___MixReport: _TypeAlias = MixReport  # noqa: Y015
+
+@_typing.final
+class GuardRail(_message.Message):
+    """A guard-rail, looked at on the finished mix."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"equalizer_gain", "gain_reduction", "side_gain", "side_mid_ratio", "correlation", "crest_factor", "vocal_balance" or "peak"."""
+    value: _builtins.float
+    """What was measured."""
+    limit: _builtins.float
+    """Its limit; crest_factor and vocal_balance may be as far below zero as above."""
+    unit: _builtins.str
+    """Unit of both; empty for a factor."""
+    held: _builtins.bool
+    """Whether it holds."""
+    rounds: _builtins.int
+    """Rounds of corrections that were made, 0 to 3."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float = ...,
+        limit: _builtins.float = ...,
+        unit: _builtins.str = ...,
+        held: _builtins.bool = ...,
+        rounds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "limit", b"limit", "name", b"name", "rounds", b"rounds", "unit", b"unit", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuardRail: _TypeAlias = GuardRail  # noqa: Y015
 
 @_typing.final
 class PluginRun(_message.Message):
@@ -671,9 +719,9 @@ class StripReport(_message.Message):
     integrated_after_lufs: _builtins.float
     """Loudness after the fader, in LUFS; unset for silence."""
     masking_before_index: _builtins.float
-    """How far the other strips cover this one at the plan's levels before their processors, 0 to 1; unset for buses."""
+    """How far the others cover this one at the plan's levels before their processors, 0 to 1: strips a strip, buses of strips a bus."""
     masking_after_index: _builtins.float
-    """The same after all processors of the strips, 0 to 1."""
+    """The same after all processors of the strips, for buses after their own too, 0 to 1."""
     @_builtins.property
     def processors(self) -> _containers.RepeatedCompositeFieldContainer[_processor_pb2.ProcessorReport]:
         """Each processor."""

@@ -26,6 +26,7 @@ class Brief:
         song: of the song that the stems were separated from; None for supplied stems.
         preset: the sound profile's numbers.
         settings: what was asked for.
+        roles: what each stem plays.
         heard: what `hear` heard, by stem name; empty where only analyses are there.
         notes: reasons of the rules that acted, a sentence each, in their order.
     """
@@ -34,6 +35,7 @@ class Brief:
     song: Analysis | None
     preset: Preset
     settings: MixSettings
+    roles: Mapping[str, str] = field(default_factory=dict)
     heard: Mapping[str, Heard] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -16,7 +16,7 @@ INSERT = "insert"
 CONSOLE, PASSTHROUGH = "console", "passthrough"
 # The preferred first. A version is raised whenever the engine's sound changes.
 ENGINES = (
-    EngineInfo(CONSOLE, 4, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
+    EngineInfo(CONSOLE, 5, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
     EngineInfo(PASSTHROUGH, 1, description="The plain sum of the stems."),
 )
 
@@ -142,6 +142,18 @@ class StripReport:
 
 
 @dataclass(frozen=True)
+class GuardRail:
+    """One guard-rail: what was measured on the result, its limit, whether it holds, and the corrections it took."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str = ""
+    held: bool = True
+    rounds: int = 0
+
+
+@dataclass(frozen=True)
 class PluginRun:
     """A plugin that was asked for: its version and the SHA-256 of its binary, and why it did not run, if it did not."""
 
@@ -166,6 +178,7 @@ class MixReport:
         correlation: of left and right of the mix; None for silence.
         warnings: what a person should know.
         plugins: those that were asked for, by name.
+        rails: every guard-rail that could be judged; none for a mix without a peak target.
     """
 
     engine: EngineInfo
@@ -178,3 +191,4 @@ class MixReport:
     correlation: float | None = None
     warnings: tuple[Warning, ...] = field(default=())
     plugins: tuple[PluginRun, ...] = ()
+    rails: tuple[GuardRail, ...] = ()

@@ -16,23 +16,27 @@ import numpy as np
 from outboard.audio.analysis import Analysis
 from outboard.audio.dynamic_eq import DynamicBandSettings
 from outboard.audio.processors import Compressor, DynamicEqualizer, Processor
-from services.mixer.brief import Brief
+from services.mixer.brief import MAX_EQUALIZER_DB, Brief
+from services.mixer.buses import VOCAL_BUS
 from services.mixer.console import Strip
-from services.mixer.masking import CENTRES_HERTZ, WIDTHS_HERTZ, Levels, masking, relief
+from services.mixer.hearing import KICK_HERTZ, KICK_Q, Strokes
+from services.mixer.masking import CENTRES_HERTZ, WIDTHS_HERTZ, Levels, masking, relief, summed
 from services.mixer.roles import DRUMS, VOICES
 
 LABELS = ("masking", "kick_sidechain", "lead_sidechain")
-# Bands that one strip gives way in, at most, and how far the cut goes at most.
-_MOST_BANDS = 6
-_MAX_CUT_DB = 4.0
-# A cut that frees less than this share of the lead's loudness is not worth its price.
-_LEAST_RELIEF = 0.002
+# Bands that one strip gives way in, at most.
+_MOST_BANDS = 10
+# A cut that frees less than this share of what is covered is not worth its price; a bass pays more for it.
+_LEAST_RELIEF = 0.005
+_LEAST_BASS_RELIEF = 0.06
 # A bass keeps its fundamentals; its overtones may give way.
 _ABOVE_BASS_HERTZ = 150.0
-_LOW_HERTZ, _HIGH_HERTZ = 40.0, 120.0
 _LOOKAHEAD_MS = 7.0
-# Drums with less than this (-50 dBFS) at 40 to 120 Hz have no kick.
-_KICK_POWER = 1e-5
+# How far under its strokes' level a kick begins to move the bass.
+_STROKE_DEPTH_DB = 8.0
+# A separated song's own kick and voice have moved the rest once.
+_SEPARATED_KICK_SHARE = 0.5
+_SEPARATED_LEAD_DB = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,22 @@ class _Part:
     strip: Strip
     measured: Analysis
     levels: Levels
+
+
+@dataclass(frozen=True)
+class _Sung:
+    """All voices of a mix: levels at their faders, levels before them, and the key that they are."""
+
+    levels: Levels
+    raw: Levels
+    key: str
+
+    @classmethod
+    def of(cls, voices: Sequence[_Part]) -> _Sung:
+        """One voice drives by itself, several by the sum of their stems, which is their bus."""
+        raw = [np.asarray(one.levels - np.float32(one.strip.gain_db), np.float32) for one in voices]
+        key = voices[0].strip.stem if len(voices) == 1 else VOCAL_BUS
+        return cls(summed([one.levels for one in voices]), summed(raw), key)
 
 
 def among(brief: Brief, strips: Sequence[Strip]) -> tuple[Strip, ...]:
@@ -50,48 +70,51 @@ def among(brief: Brief, strips: Sequence[Strip]) -> tuple[Strip, ...]:
         if strip.stem in brief.heard and brief.analyses[strip.stem].integrated_lufs is not None
     ]
     lead = _loudest([part for part in parts if part.strip.role == "lead_vocal"])
-    kick = _deepest([part for part in parts if part.strip.role in ("kick", "drums")])
+    kick = _kick([part for part in parts if part.strip.role in ("kick", "drums")], brief)
+    music = [part for part in parts if part.strip.role not in DRUMS | VOICES]
+    sung = _Sung.of([part for part in parts if part.strip.role in VOICES]) if lead else None
     added: dict[str, list[Processor]] = {}
     for part in parts:
         role = part.strip.role
         moves: list[Processor | None] = []
         if kick and role == "bass":
-            moves.append(_under_kick(brief, part, kick))
-        if lead and role not in DRUMS | VOICES:
-            moves.append(_unmasked(brief, part, lead))
+            moves.append(_under_kick(brief, part, *kick))
+        if sung and role not in DRUMS | VOICES:
+            moves.append(_unmasked(brief, part, sung, [one for one in music if one is not part]))
         if lead and role not in DRUMS | VOICES | {"bass"}:
             moves.append(_under_lead(brief, part, lead))
         added[part.strip.stem] = [brief.slot(move) for move in moves if move is not None]
     return tuple(_with(strip, added.get(strip.stem, [])) for strip in strips)
 
 
-def _unmasked(brief: Brief, part: _Part, lead: _Part) -> Processor | None:
-    """Cuts where this strip covers the lead, while the lead sings there."""
-    found = masking(lead.levels, [part.levels])
-    excess = found.index - brief.preset["mix.masking.tolerance"]
-    depth = brief.amount * min(brief.preset["mix.masking.cut_db"], _MAX_CUT_DB)
-    if excess <= 0.0 or depth < 0.25:
+def _unmasked(brief: Brief, part: _Part, sung: _Sung, others: Sequence[_Part]) -> Processor | None:
+    """Cuts where this strip covers the voices together with the other music, while they sing there."""
+    rest = [one.levels for one in others]
+    found = masking(sung.levels, [part.levels, *rest])
+    depth = brief.amount * min(brief.preset["mix.masking.cut_db"], MAX_EQUALIZER_DB)
+    if found.index <= brief.preset["mix.masking.tolerance"] or depth < 0.25:
         return None
-    gains = relief(lead.levels, part.levels, depth)
-    lowest = _ABOVE_BASS_HERTZ if part.strip.role == "bass" else 0.0
-    worst = [band for band in _peaks(gains) if gains[band] >= _LEAST_RELIEF and CENTRES_HERTZ[band] >= lowest][
-        :_MOST_BANDS
-    ]
+    gains = relief(sung.levels, part.levels, rest, depth)
+    is_bass = part.strip.role == "bass"
+    lowest, least = (_ABOVE_BASS_HERTZ, _LEAST_BASS_RELIEF) if is_bass else (0.0, _LEAST_RELIEF)
+    wanted = [band for band in _peaks(gains) if gains[band] >= least * found.index and CENTRES_HERTZ[band] >= lowest]
+    worst = sorted(wanted[:_MOST_BANDS])
     if not worst:
         return None
-    hertz = [CENTRES_HERTZ[band] for band in worst]
-    where = ", ".join(f"{one:.0f}" for one in sorted(hertz))
+    where = ", ".join(f"{CENTRES_HERTZ[band]:.0f}" for band in worst)
     brief.note(
-        f"{part.strip.stem} covers {100 * found.index:.0f} % of {lead.strip.stem}: up to {depth:.1f} dB are cut "
-        f"at {where} Hz while it sings."
+        f"The music covers {100 * found.index:.0f} % of the voices: {part.strip.stem} gives way by up to "
+        f"{depth:.1f} dB at {where} Hz while they sing there."
     )
-    return Processor("masking", DynamicEqualizer(tuple(_band(lead, band, depth) for band in sorted(worst))))
+    return Processor("masking", DynamicEqualizer(tuple(_band(sung, band, depth) for band in worst)))
 
 
 def _under_lead(brief: Brief, part: _Part, lead: _Part) -> Processor | None:
     """Music steps back while the lead sings."""
     range_db = brief.amount * brief.preset["mix.sidechain.lead_music_db"]
-    if brief.separated or range_db < 0.1 or lead.measured.rms_dbfs is None:
+    if brief.separated:
+        range_db = min(range_db, _SEPARATED_LEAD_DB)
+    if range_db < 0.1 or lead.measured.rms_dbfs is None:
         return None
     brief.note(f"{part.strip.stem} steps back by up to {range_db:.1f} dB while {lead.strip.stem} sings.")
     return Processor(
@@ -109,19 +132,24 @@ def _under_lead(brief: Brief, part: _Part, lead: _Part) -> Processor | None:
     )
 
 
-def _under_kick(brief: Brief, part: _Part, kick: _Part) -> Processor | None:
-    """The bass gives way to the kick's stroke in the band that they share."""
+def _under_kick(brief: Brief, part: _Part, kick: _Part, strokes: Strokes) -> Processor | None:
+    """The bass gives way to the kick's strokes in the band that they share: the detector hears no other band."""
     range_db = brief.amount * brief.preset["mix.sidechain.kick_bass_db"]
-    level = _low_level_db(kick)
-    if brief.separated or range_db < 0.25 or level is None:
+    if brief.separated:
+        range_db *= _SEPARATED_KICK_SHARE
+    if range_db < 0.25:
         return None
-    brief.note(f"{part.strip.stem} gives way to {kick.strip.stem} by up to {range_db:.1f} dB at 40-120 Hz.")
+    brief.note(
+        f"{part.strip.stem} gives way by up to {range_db:.1f} dB at 40-120 Hz to the strokes in {kick.strip.stem}, "
+        f"{strokes.per_second:.1f} a second."
+    )
     band = DynamicBandSettings(
-        frequency_hertz=math.sqrt(_LOW_HERTZ * _HIGH_HERTZ),
-        q=math.sqrt(_LOW_HERTZ * _HIGH_HERTZ) / (_HIGH_HERTZ - _LOW_HERTZ),
+        frequency_hertz=KICK_HERTZ,
+        q=KICK_Q,
         ratio=4.0,
         range_db=-range_db,
-        threshold_db=level,
+        # Over all that lies between the strokes, and early on their way up.
+        threshold_db=max(strokes.level_dbfs - _STROKE_DEPTH_DB, strokes.gap_dbfs + 3.0, -90.0),
         attack_ms=5.0,
         release_ms=90.0,
         sidechain=kick.strip.stem,
@@ -141,10 +169,10 @@ def _loudest(parts: Sequence[_Part]) -> _Part | None:
     return max(parts, key=loudness, default=None)
 
 
-def _deepest(parts: Sequence[_Part]) -> _Part | None:
-    """The part with the most at 40 to 120 Hz: the kick, or the drums that hold one."""
-    found = [(level, part.strip.stem, part) for part in parts if (level := _low_level_db(part)) is not None]
-    return max(found, key=lambda one: one[:2])[2] if found else None
+def _kick(parts: Sequence[_Part], brief: Brief) -> tuple[_Part, Strokes] | None:
+    """The strip with the loudest strokes at 40 to 120 Hz: the kick, or the drums that hold one."""
+    found = [(s.level_dbfs, p.strip.stem, p, s) for p in parts if (s := brief.heard[p.strip.stem].strokes) is not None]
+    return max(found, key=lambda one: one[:2])[2:] if found else None
 
 
 def _peaks(bands: Sequence[float]) -> list[int]:
@@ -156,10 +184,9 @@ def _peaks(bands: Sequence[float]) -> list[int]:
     return chosen
 
 
-def _band(lead: _Part, band: int, depth_db: float) -> DynamicBandSettings:
-    """A cut three ERB wide that opens as the lead's level in it comes near its usual one."""
-    playing = lead.levels[:, band] - lead.strip.gain_db
-    usual = float(np.percentile(playing, 75))
+def _band(sung: _Sung, band: int, depth_db: float) -> DynamicBandSettings:
+    """A cut three ERB wide that opens as the voices' level in it comes near its usual one."""
+    usual = float(np.percentile(sung.raw[:, band], 75))
     return DynamicBandSettings(
         frequency_hertz=CENTRES_HERTZ[band],
         q=min(CENTRES_HERTZ[band] / (3.0 * WIDTHS_HERTZ[band]), 20.0),
@@ -168,13 +195,5 @@ def _band(lead: _Part, band: int, depth_db: float) -> DynamicBandSettings:
         threshold_db=max(usual - 10.0, -90.0),
         attack_ms=15.0,
         release_ms=150.0,
-        sidechain=lead.strip.stem,
+        sidechain=sung.key,
     )
-
-
-def _low_level_db(kick: _Part) -> float | None:
-    """Level of the kick at 40 to 120 Hz over the whole song, dBFS: strokes are far over it, gaps under it."""
-    bands = [i for i, hertz in enumerate(CENTRES_HERTZ) if _LOW_HERTZ <= hertz <= _HIGH_HERTZ]
-    raw = kick.levels[:, bands] - kick.strip.gain_db
-    power = float(np.mean(np.sum(10.0 ** (raw / 10.0), axis=1))) if len(raw) else 0.0
-    return 10.0 * math.log10(power) if power > _KICK_POWER else None

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 Levels = NDArray[np.float32]
 """Power in dB, (moments, bands)."""
 
-_SECONDS = 0.25
+MOMENT_SECONDS = 0.25
+"""From one moment to the next."""
 _SIZE = 4096
 _LOW_HERTZ, _HIGH_HERTZ = 40.0, 16_000.0
 _UPWARD_DB, _DOWNWARD_DB = 10.0, 25.0
@@ -56,7 +57,7 @@ class ErbMeter:
     """Levels of a stream: 40 numbers four times a second, at the same moments for all streams of one mix."""
 
     def __init__(self, sample_rate_hertz: int) -> None:
-        self._step = int(_SECONDS * sample_rate_hertz)
+        self._step = int(MOMENT_SECONDS * sample_rate_hertz)
         self._size = min(_SIZE, self._step)
         hertz = np.fft.rfftfreq(self._size, 1.0 / sample_rate_hertz)
         edges = [erb_hertz(_FIRST + band) for band in range(BANDS + 1)]
@@ -106,6 +107,16 @@ def erb_levels(stem: NDArray[np.float32], sample_rate_hertz: int) -> Levels:
     return meter.levels_db
 
 
+def summed(levels: Collection[Levels]) -> Levels:
+    """Levels of a sum of parts that are not alike; none at all for no parts."""
+    given = [one for one in levels if len(one)]
+    if not given:
+        return np.zeros((0, BANDS), np.float32)
+    moments = min(len(one) for one in given)
+    power = np.sum([10.0 ** (one[:moments].astype(np.float64) / 10.0) for one in given], axis=0)
+    return np.asarray(10.0 * np.log10(power), np.float32)
+
+
 def _spread(levels: Levels) -> Levels:
     """What a masker of these levels covers: each band reaches into the others."""
     out = levels.copy()
@@ -148,10 +159,17 @@ def masking(target: Levels, maskers: Collection[Levels]) -> Masking:
     return Masking(float(bands.sum()), tuple(float(band) for band in bands))
 
 
-def relief(target: Levels, masker: Levels, cut_db: float) -> tuple[float, ...]:
-    """How much less of the target is covered when the masker is cut by ``cut_db`` around a band, for every band."""
-    before = masking(target, [masker]).bands
-    after = masking(target, [np.asarray(masker - np.float32(cut_db))]).bands
+def relief(target: Levels, masker: Levels, others: Collection[Levels], cut_db: float) -> tuple[float, ...]:
+    """How much less of the target is covered when the masker is cut by ``cut_db`` around a band, for every band.
+
+    Args:
+        target: what is covered.
+        masker: what gives way.
+        others: what covers the target as well, and stays.
+        cut_db: how far it gives way.
+    """
+    before = masking(target, [masker, *others]).bands
+    after = masking(target, [np.asarray(masker - np.float32(cut_db)), *others]).bands
     gains = np.subtract(before, after)
     return tuple(float(gain) for gain in np.convolve(gains, (0.5, 1.0, 0.5), mode="same"))
 

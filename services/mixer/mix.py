@@ -13,7 +13,9 @@ that breaks down costs what was rendered so far: everything is begun again (see 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +29,26 @@ from outboard.audio.reporting import Progress, Warning
 from outboard.audio.spool import Spool
 from outboard.audio.stereo import StereoMeter, left_right, mid_side
 from outboard.errors import InvalidInput
+from services.mixer.buses import MUSIC_BUS, VOCAL_BUS
 from services.mixer.check import check_plan
-from services.mixer.console import CONSOLE, MixPlan, MixReport, PluginRun, engine_info
-from services.mixer.desk import Desk
+from services.mixer.console import CONSOLE, GuardRail, MixPlan, MixReport, PluginRun, engine_info
+from services.mixer.desk import Desk, crest_factor_db
+from services.mixer.rails import (
+    MOST_ROUNDS,
+    STEP_DB,
+    Result,
+    corrected,
+    judged,
+    side_limit_db,
+    side_steps,
+    vocal_balance_change_db,
+    warnings,
+)
 
 # Frames per block inside: large enough for the FFT filters, small enough for twelve stems in the cache.
 BLOCK_FRAMES = 16_384
-MIN_CORRELATION = 0.1
-# The correlation guard takes the sides down in steps of 0.5 dB, three at the most.
-_GUARD_STEP_DB = 0.5
-_GUARD_ROUNDS = 3
 # Share of the work that is done when the spool is complete.
 _RENDERED = 0.95
-# A strip or bus that is turned down by more than this on average sounds pressed.
-MAX_AVERAGE_REDUCTION_DB = 3.0
 
 
 def mix(
@@ -51,6 +59,7 @@ def mix(
     *,
     spool_directory: Path | None = None,
     plugins: PluginRack | None = None,
+    corrections: int = MOST_ROUNDS,
 ) -> Generator[Audio, None, MixReport]:
     """Renders ``plan`` over ``stems``; yields the mix in order as blocks ``(2, n)`` and returns the report.
 
@@ -61,6 +70,7 @@ def mix(
         progress: called with the finished share at every block; may raise to cancel.
         spool_directory: a folder on a disk for the mix before its trim; None: the system's.
         plugins: what runs the plan's plugins, closed here; None: their stand-ins take their slots.
+        corrections: how often the plan may be corrected and rendered again for a guard-rail; 0: never.
 
     Raises:
         InvalidInput: a plan that `check_plan` refuses, lengths that differ, channels that are neither mono nor stereo.
@@ -68,22 +78,41 @@ def mix(
     check_plan(plan, stems, sample_rate_hertz)
     frames = _check_stems(stems)
     tell = progress or (lambda fraction: None)
-    with plugins or PluginRack(None) as rack, Spool(2, spool_directory) as spool:
+    rounds = 0
+    with (
+        plugins or PluginRack(None) as rack,
+        Spool(2, spool_directory) as spool,
+        ThreadPoolExecutor(os.cpu_count(), "strip") as pool,
+    ):
         while True:
             try:
-                desk = Desk(plan, sample_rate_hertz, rack)
-                meter, peak = _render(desk, stems, frames, spool, lambda done: tell(_RENDERED * done))
-                break
+                desk = Desk(plan, sample_rate_hertz, rack, frames, pool.map)
+                meter, peak = _render(desk, stems, frames, spool, _again(tell) if rounds else _first(tell))
             except PluginFailed as error:
                 rack.failed(error)
                 spool.clear()
+                continue
+            better = corrected(plan, _result(desk, meter, peak)) if plan.peak_target_dbfs is not None else None
+            if better is None or rounds >= corrections:
+                break
+            plan, rounds = better, rounds + 1
+            spool.clear()
         rack.close()
-        finish = _Finish(plan, meter, peak)
+        finish = _Finish(plan, desk, meter, peak, rounds)
         rendered = spool.array
         for start in range(0, frames, BLOCK_FRAMES):
             yield finish.process(np.array(rendered[:, start : start + BLOCK_FRAMES]))
             tell(_RENDERED + (1.0 - _RENDERED) * min(1.0, (start + BLOCK_FRAMES) / frames))
-    return _report(plan, desk, finish, frames, rack)
+    return _report(plan, finish, frames, rack)
+
+
+def _first(tell: Progress) -> Progress:
+    return lambda done: tell(_RENDERED * done)
+
+
+def _again(tell: Progress) -> Progress:
+    """Progress only goes forward: what is rendered again is told as done, and may still be cancelled."""
+    return lambda done: tell(_RENDERED)
 
 
 def _render(
@@ -107,33 +136,55 @@ def _render(
     return meter, peak
 
 
-class _Finish:
-    """What only the whole mix can tell: the trim to the peak target, and sides that mono listeners would lose."""
+def _result(desk: Desk, meter: StereoMeter, peak: float) -> Result:
+    strips, buses = desk.reports()
+    source, mixed = desk.source.crest_factor_db, crest_factor_db(peak, meter)
+    return Result(
+        parts=(*strips, *buses),
+        crest_change_db=None if source is None or mixed is None else mixed - source,
+        balance_change_db=vocal_balance_change_db(desk.loudness_lufs(VOCAL_BUS), desk.loudness_lufs(MUSIC_BUS)),
+    )
 
-    def __init__(self, plan: MixPlan, meter: StereoMeter, peak: float) -> None:
-        self.warnings: list[Warning] = []
+
+class _Finish:
+    """What only the whole mix can tell: the trim to the peak target, and sides that are too loud."""
+
+    def __init__(self, plan: MixPlan, desk: Desk, meter: StereoMeter, peak: float, rounds: int) -> None:
+        self.reports = desk.reports()
+        self._plan, self._result, self._rounds = plan, _result(desk, meter, peak), rounds
+        self._side_limit_db = side_limit_db(desk.source.meter.mid_side_ratio_db)
         self.meter = StereoMeter()
         self.peak = 0.0
-        self._side_gain = self._guard_correlation(meter) if plan.peak_target_dbfs is not None else 1.0
-        self._gain = 1.0
-        if plan.peak_target_dbfs is not None and peak > 0.0:
-            # Narrower channels are blends of the wider ones, so the correlation guard raises no peak.
-            self._gain = min(1.0, 10.0 ** (plan.peak_target_dbfs / 20.0) / peak)
+        self._side_steps, self._gain = 0, 1.0
+        if plan.peak_target_dbfs is not None:
+            if meter.mid_side_ratio_db is not None:
+                self._side_steps = side_steps(meter.mid_side_ratio_db, self._side_limit_db)
+            if peak > 0.0:
+                # Narrower channels are blends of the wider ones, so lower sides raise no peak.
+                self._gain = min(1.0, 10.0 ** (plan.peak_target_dbfs / 20.0) / peak)
+        self._side_gain = 10.0 ** (-self._side_steps * STEP_DB / 20.0)
         self.trim_db = plan.trim_db + 20.0 * math.log10(self._gain)
 
-    def _guard_correlation(self, meter: StereoMeter) -> float:
-        ratio_db = meter.mid_side_ratio_db
-        if ratio_db is None:
-            return 1.0
-        for rounds in range(_GUARD_ROUNDS + 1):
-            power_ratio = 10.0 ** ((ratio_db - rounds * _GUARD_STEP_DB) / 10.0)
-            if (1.0 - power_ratio) / (1.0 + power_ratio) >= MIN_CORRELATION:
-                break
-        else:
-            self.warnings.append(
-                Warning("LOW_CORRELATION", f"left and right of the mix hardly correlate: side is at {ratio_db:.1f} dB")
-            )
-        return float(10.0 ** (-rounds * _GUARD_STEP_DB / 20.0))
+    def rails(self) -> tuple[tuple[GuardRail, ...], list[Warning]]:
+        """How the mix stands to its guard-rails, and what must be said; only reductions without a peak target."""
+        if self._plan.peak_target_dbfs is None:
+            return (), warnings(self._plan, (), self._result)
+        rails = judged(
+            self._plan,
+            self._result,
+            side_mid_ratio_db=self.meter.mid_side_ratio_db,
+            side_limit=self._side_limit_db,
+            correlation=self.meter.correlation,
+            peak_dbfs=self.peak_dbfs,
+            rounds=self._rounds,
+            side_rounds=self._side_steps,
+        )
+        return rails, warnings(self._plan, rails, self._result)
+
+    @property
+    def peak_dbfs(self) -> float | None:
+        """Highest sample so far; None for silence."""
+        return 20.0 * math.log10(self.peak) if self.peak > 0.0 else None
 
     def process(self, block: Audio) -> Audio:
         """The block as it leaves; unchanged where there is nothing to do."""
@@ -148,25 +199,21 @@ class _Finish:
         return block
 
 
-def _report(plan: MixPlan, desk: Desk, finish: _Finish, frames: int, plugins: PluginRack) -> MixReport:
-    strips, buses = desk.reports()
-    warnings = [*finish.warnings, *plugins.warnings()]
-    for part in (*strips, *buses):
-        for processor in part.processors:
-            if processor.average_gain_db is not None and processor.average_gain_db < -MAX_AVERAGE_REDUCTION_DB:
-                text = f"{processor.label} on {part.name} turns down by {-processor.average_gain_db:.1f} dB on average"
-                warnings.append(Warning("GAIN_REDUCTION_HIGH", text, part.name))
+def _report(plan: MixPlan, finish: _Finish, frames: int, plugins: PluginRack) -> MixReport:
+    strips, buses = finish.reports
+    rails, told = finish.rails()
     return MixReport(
         engine=engine_info(CONSOLE),
         plan=plan,
         strips=strips,
         buses=buses,
         frames=frames,
-        sample_peak_dbfs=20.0 * math.log10(finish.peak) if finish.peak > 0.0 else None,
+        sample_peak_dbfs=finish.peak_dbfs,
         trim_db=finish.trim_db,
         correlation=finish.meter.correlation,
-        warnings=tuple(warnings),
+        warnings=(*told, *plugins.warnings()),
         plugins=tuple(PluginRun(one.name, one.version, one.digest, one.reason) for one in plugins.used()),
+        rails=rails,
     )
 
 

@@ -15,16 +15,15 @@ from outboard.audio.analysis import Analysis
 from outboard.audio.stereo import MAX_SIDE_GAIN
 from outboard.errors import InvalidInput, Violation
 from outboard.presets import Preset, nearest
-from services.mixer import interplay, song_rules, strips
+from services.mixer import balance, buses, interplay, sections, song_rules, space, strips
 from services.mixer.brief import Brief
-from services.mixer.buses import routed
 from services.mixer.check import PEAK_TARGET_DBFS_RANGE
 from services.mixer.console import ENGINES, INSERT, MAX_STEMS, PASSTHROUGH, MixPlan, MixSettings, Strip
 from services.mixer.hearing import Heard
 from services.mixer.roles import role_from_name
 
 PEAK_TARGET_DBFS = -6.0
-LABELS = (*strips.LABELS, *interplay.LABELS, *song_rules.LABELS, INSERT)
+LABELS = (*strips.LABELS, *interplay.LABELS, *buses.LABELS, *space.LABELS, *song_rules.LABELS, INSERT)
 
 
 def plan(
@@ -58,15 +57,17 @@ def plan(
     if not decides(settings):
         wires = tuple(Strip(name, role[name]) for name in names)
         return MixPlan(wires, notes=("All processors are out: the mix is the sum of its stems.",))
-    brief = Brief(analyses, song, preset, settings, heard or {})
+    brief = Brief(analyses, song, preset, settings, role, heard or {})
     sure = confidences or {}
     found = tuple(
         dataclasses.replace(strips.strip_of(brief, name, role[name]), role_confidence=sure.get(name)) for name in names
     )
-    placed, buses = routed(interplay.among(brief, found))
+    placed, sums = buses.routed(interplay.among(brief, sections.faded(brief, found)))
+    groups = balance.kept(brief, placed, buses.treated(brief, placed, sums))
+    placed, effects = space.sent(brief, placed)
     peak = PEAK_TARGET_DBFS if settings.peak_target_dbfs is None else settings.peak_target_dbfs
-    chain = song_rules.song_chain(brief)
-    return MixPlan(placed, buses, master_chain=chain, notes=tuple(brief.notes), peak_target_dbfs=peak)
+    chain = (*song_rules.song_chain(brief), *buses.mix_glue(brief, placed))
+    return MixPlan(placed, (*groups, *effects), master_chain=chain, notes=tuple(brief.notes), peak_target_dbfs=peak)
 
 
 def decides(settings: MixSettings) -> bool:

@@ -42,6 +42,7 @@ from services.mixer.intake import Intake
 from services.mixer.listening import Sound, listen
 from services.mixer.mix import mix
 from services.mixer.plan import LABELS, check_settings, decides, plan
+from services.mixer.rails import MOST_ROUNDS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[mixer_service_pb2.MixRequest, mixer_service_pb2.MixResponse]
@@ -156,6 +157,8 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                             part(call.progress, 0.0 if given else _ANALYSIS_SHARE, 1.0),
                             spool_directory=self._directory,
                             plugins=PluginRack(self._plugins),
+                            # A plan that was given is rendered as it is; the report tells which rail it misses.
+                            corrections=0 if given else MOST_ROUNDS,
                         ),
                         _MIX_CHANNELS,
                         _chunk,

@@ -8,18 +8,22 @@ from outboard.audio.analysis import Analysis
 from outboard.audio.dynamic_eq import DynamicBandSettings
 from outboard.audio.processors import (
     Compressor,
+    DeEsser,
     DynamicEqualizer,
     Equalizer,
     FilterBand,
     Processor,
+    Saturator,
     StereoWidth,
     TransientShaper,
 )
+from outboard.audio.saturation import SaturationCurve
 from services.mixer.brief import MAX_EQUALIZER_DB, Brief, beyond
 from services.mixer.console import Strip
+from services.mixer.hearing import SIBILANCE_HERTZ
 from services.mixer.roles import DRUMS, LOW, OTHER, VOICES
 
-LABELS = ("high_pass", "clean_up", "presence", "compressor", "transients", "width")
+LABELS = ("high_pass", "clean_up", "de_esser", "presence", "compressor", "transients", "saturation", "width")
 # Separated stems stay within this of the song's balance.
 MAX_MOVE_DB = 3.0
 # A separated stem this far under the song is bleed: it is never raised.
@@ -37,9 +41,11 @@ def strip_of(brief: Brief, name: str, role: str) -> Strip:
     chain = (
         _high_pass(brief, name, role, measured),
         _clean_up(brief, name, role, measured),
+        _de_esser(brief, name, role),
         _presence(brief, name, role, measured),
         _drum_compressor(brief, name, role, measured),
         _transients(brief, name, role, measured),
+        _saturation(brief, name, role, measured),
         _width(brief, name, role, measured),
     )
     processors = tuple(brief.slot(processor) for processor in chain if processor is not None)
@@ -62,11 +68,17 @@ def _gain_db(brief: Brief, name: str, role: str, measured: Analysis) -> float:
     off = under - (p[f"mix.level.{role}_db"] - 4.0)
     excess = math.copysign(max(0.0, abs(off) - p["mix.balance_tolerance_db"]), off)
     move = -brief.amount * min(max(0.5 * excess, -MAX_MOVE_DB), MAX_MOVE_DB)
-    if move > 0.0 and under <= -BLEED_LU:
+    if move > 0.0 and is_bleed(brief, name):
         return 0.0
     if move:
         brief.note(f"{name} is {under:+.1f} LU from the song, {abs(off):.1f} off its place: {move:+.1f} dB.")
     return move
+
+
+def is_bleed(brief: Brief, name: str) -> bool:
+    """Whether a separated stem holds nothing but what leaked into it."""
+    own, whole = brief.analyses[name].integrated_lufs, brief.song.integrated_lufs if brief.song else None
+    return own is not None and whole is not None and own - whole <= -BLEED_LU
 
 
 def _high_pass(brief: Brief, name: str, role: str, measured: Analysis) -> Processor | None:
@@ -102,7 +114,8 @@ def _clean_up(brief: Brief, name: str, role: str, measured: Analysis) -> Process
     p = brief.preset
     index = brief.song.mud_index if brief.song is not None else measured.mud_index
     depth = brief.amount * min(p["mix.mud_cut_db"], MAX_EQUALIZER_DB) * beyond(index, p["mix.mud_tolerance"])
-    if depth < 0.25 or (role in LOW and brief.song is None):
+    # A voice or a drum by itself is no congested mix; in a song all parts share the song's.
+    if depth < 0.25 or (brief.song is None and role in LOW | VOICES | DRUMS):
         return None
     brief.note(f"{name}: the low middle is congested ({index:.2f}); up to {depth:.1f} dB are cut there.")
     band = DynamicBandSettings(
@@ -132,6 +145,33 @@ def _presence(brief: Brief, name: str, role: str, measured: Analysis) -> Process
     brief.note(f"{name} is {-band.deviation_db:.1f} dB short of presence: {gain:+.1f} dB.")
     bell = FilterBand("peak", p["mix.vocals.presence_hertz"], gain, 0.8)
     return Processor("presence", Equalizer((bell,)))
+
+
+def _de_esser(brief: Brief, name: str, role: str) -> Processor | None:
+    """Sibilants of a voice that stand out are turned down while they do."""
+    heard = brief.heard.get(name)
+    if role not in VOICES or heard is None or heard.sibilance_db is None:
+        return None
+    p = brief.preset
+    excess = heard.sibilance_db - p["mix.sibilance.tolerance_db"]
+    depth = brief.amount * min(p["mix.sibilance.cut_db"], MAX_EQUALIZER_DB, excess)
+    if depth < 0.25:
+        return None
+    brief.note(f"Sibilants of {name} are {heard.sibilance_db:+.1f} dB against it: down by up to {depth:.1f} dB.")
+    settings = DeEsser(SIBILANCE_HERTZ, p["mix.sibilance.tolerance_db"], ratio=4.0, range_db=-depth)
+    return Processor("de_esser", settings)
+
+
+def _saturation(brief: Brief, name: str, role: str, measured: Analysis) -> Processor | None:
+    """Harmonics where the preset wants them, driven from the strip's own peaks."""
+    family = "drums" if role in DRUMS else "bass" if role == "bass" else "vocals" if role in VOICES else "music"
+    share = brief.amount * brief.preset[f"mix.saturation.{family}_mix"]
+    if share < 0.02 or measured.sample_peak_dbfs is None:
+        return None
+    drive = brief.preset["mix.saturation.drive_db"] - measured.sample_peak_dbfs
+    brief.note(f"{name}: {100 * share:.0f} % of saturation.")
+    curve: SaturationCurve = "tube" if family in ("bass", "vocals") else "tape"
+    return Processor("saturation", Saturator(curve, min(max(drive, -24.0), 48.0), share))
 
 
 def _drum_compressor(brief: Brief, name: str, role: str, measured: Analysis) -> Processor | None:

@@ -121,14 +121,16 @@ def test_peak_target_is_met_by_a_trim(tmp_path: Path) -> None:
     assert report.trim_db == 0.0
 
 
-def test_correlation_guard_takes_sides_down_or_warns(tmp_path: Path) -> None:
-    """Slightly too wide: narrowed to at least 0.1; hopelessly so: by 1.5 dB and a warning."""
+def test_sides_are_taken_down_or_a_warning_tells(tmp_path: Path) -> None:
+    """Slightly too wide: down to -6 dB in steps of 0.5; hopelessly so: by 1.5 dB, and each rail that fails is told."""
     mid, side = np.random.default_rng(7).standard_normal((2, 40_000)) * 0.05
-    for ratio, warned in ((0.95, False), (2.0, True)):
+    for ratio, warned in ((0.57, set()), (2.0, {"LOW_CORRELATION", "GUARD_RAIL_MISSED"})):
         x = np.stack([mid + ratio * side, mid - ratio * side]).astype(np.float32)
         _, report = rendered({"a": x}, wires({"a": x}, peak_target_dbfs=0.0), tmp_path)
-        assert bool(report.warnings) is warned
-        assert warned or report.correlation >= 0.099, f"correlation {report.correlation:.3f}"
+        assert {warning.code for warning in report.warnings} == warned
+        rails = {rail.name: rail for rail in report.rails}
+        assert rails["side_mid_ratio"].rounds == 3
+        assert warned or (rails["side_mid_ratio"].value <= -6.0 and report.correlation >= 0.1), rails
 
 
 def test_too_much_gain_reduction_is_told(tmp_path: Path) -> None:

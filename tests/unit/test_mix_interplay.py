@@ -107,6 +107,8 @@ def test_music_gives_way_to_the_lead_and_the_report_tells_it(tmp_path: Path) -> 
     told = {strip.name: strip for strip in report.strips}
     before, after = told["voice"].masking_before_index, told["voice"].masking_after_index
     assert after < 0.8 * before, f"{before:.3f} -> {after:.3f}"
+    # Noise over noise is the hardest case: what the cuts take from the pad, the music's fader gives back.
+    assert next(rail for rail in report.rails if rail.name == "vocal_balance").held, report.rails
     assert not report.warnings
 
 
@@ -142,7 +144,7 @@ def test_moves_can_be_bypassed_and_strips_stand_on_buses() -> None:
     made = planned(stems, {"pad": "pad", "voice": "lead_vocal"}, ("masking", "lead_sidechain"))
     assert all(p.bypass for p in made.strips[0].chain if p.label in ("masking", "lead_sidechain"))
     assert [strip.bus for strip in made.strips] == ["music", "vocals"]
-    assert [bus.name for bus in made.buses] == ["music", "vocals"]
+    assert [bus.name for bus in made.buses if bus.name not in ("reverb", "delay")] == ["music", "vocals"]
 
 
 def test_without_levels_nobody_gives_way() -> None:
