@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import stft
 
 from benchmarks.bss_eval import bss_eval
 
@@ -29,6 +30,8 @@ class Score:
     Attributes:
         sdr, sir, sar: median over seconds (:mod:`benchmarks.bss_eval`).
         si_sdr: over the whole clip.
+        error_flux: how restless the error is (:func:`flux`): masks that flicker leave tones that come and go, which
+            are heard as musical noise.
     """
 
     clip: str
@@ -38,6 +41,20 @@ class Score:
     si_sdr: float | None
     sir: float | None
     sar: float | None
+    error_flux: float | None = None
+
+
+def flux(audio: Audio, sample_rate_hertz: int) -> float:
+    """Spectral flux from 0 to 1: what magnitudes rise by from one look to the next, over the magnitudes.
+
+    Looks are 46 ms long and do not overlap, so steady tones have about 0, noise 0.3, and what appears out of nothing
+    and goes at once 0.5 and more.
+    """
+    _, _, spectra = stft(audio, nperseg=1 << round(math.log2(0.046 * sample_rate_hertz)), noverlap=0, boundary=None)
+    magnitudes = np.abs(spectra)
+    rises = np.maximum(np.diff(magnitudes, axis=-1), 0.0)
+    total = float(np.sum(magnitudes[..., 1:], dtype=np.float64))
+    return float(np.sum(rises, dtype=np.float64)) / total if total > 0.0 else 0.0
 
 
 def si_sdr_db(truth: Audio, estimate: Audio) -> float:
@@ -66,6 +83,7 @@ def score(
             si_sdr=si_sdr_db(truths[name], stems[name]),
             sir=_known(judged[i].median("sir")),
             sar=_known(judged[i].median("sar")),
+            error_flux=flux(stems[name] - truths[name], sample_rate_hertz),
         )
         for i, name in enumerate(names)
     ]
@@ -77,7 +95,12 @@ def medians(scores: Sequence[Score]) -> list[Score]:
     for one in scores:
         groups.setdefault((one.engine, one.stem), []).append(one)
     return [
-        Score("median", engine, stem, **{name: _median([getattr(one, name) for one in group]) for name in MEASURES})
+        Score(
+            "median",
+            engine,
+            stem,
+            **{name: _median([getattr(one, name) for one in group]) for name in (*MEASURES, "error_flux")},
+        )
         for (engine, stem), group in groups.items()
     ]
 
@@ -92,9 +115,9 @@ def write_scores(scores: Sequence[Score], folder: Path) -> None:
 
 def markdown(scores: Sequence[Score]) -> str:
     """A table of all clips and of their medians."""
-    head = ["clip", "engine", "stem", *(f"{TITLES[name]}, dB" for name in MEASURES)]
+    head = ["clip", "engine", "stem", *(f"{TITLES[name]}, dB" for name in MEASURES), "flux of the error"]
     body = [
-        [one.clip, one.engine, one.stem, *(_shown(getattr(one, name)) for name in MEASURES)]
+        [one.clip, one.engine, one.stem, *(_shown(getattr(one, name)) for name in (*MEASURES, "error_flux"))]
         for one in [*scores, *medians(scores)]
     ]
     lines = [head, ["---"] * len(head), *body]

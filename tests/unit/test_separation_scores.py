@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 
 from benchmarks.bss_eval import bss_eval
 from benchmarks.separation import musdb_clips
-from benchmarks.separation_scores import score, write_scores
+from benchmarks.separation_scores import flux, score, write_scores
 
 NAMES = ("sdr", "isr", "sir", "sar")
 
@@ -77,6 +77,18 @@ def test_a_mono_song_in_two_channels_has_scores() -> None:
             assert getattr(one, name) == pytest.approx(getattr(expected, name), abs=0.05), name
 
 
+def test_flux_tells_flickering_tones_from_noise_and_noise_from_steady_tones() -> None:
+    """A steady tone 0, white noise 0.25 to 0.35, a tone that is on in every second look over 0.45."""
+    rate, frames = 44_100, 1 << 17
+    tone = np.sin(2 * np.pi * 64 * np.arange(frames) / 2048).astype(np.float32)
+    flickering = tone * (np.arange(frames) // 2048 % 2)
+    noise = np.random.default_rng(0).standard_normal(frames).astype(np.float32)
+    figures = [flux(audio[np.newaxis], rate) for audio in (tone, noise, flickering.astype(np.float32))]
+    assert figures[0] < 0.05, figures
+    assert 0.25 < figures[1] < 0.35, figures
+    assert figures[2] > 0.45, figures
+
+
 def test_the_layout_of_musdb_is_read(tmp_path: Path) -> None:
     """Songs of the folder, of `train` and of `test`; without a mixture the stems' sum; without all stems no song."""
     generator = np.random.default_rng(1)
@@ -102,7 +114,7 @@ def test_scores_become_a_table_and_a_plot(tmp_path: Path) -> None:
         (clip, stem) for clip in ("a", "b") for stem in ("vocals", "drums")
     ]
     table = (tmp_path / "scores.md").read_text().splitlines()
-    assert table[0] == "| clip | engine | stem | SDR, dB | SI-SDR, dB | SIR, dB | SAR, dB |"
+    assert table[0] == "| clip | engine | stem | SDR, dB | SI-SDR, dB | SIR, dB | SAR, dB | flux of the error |"
     assert [line.split(" | ")[0] for line in table[2:]] == ["| a", "| a", "| b", "| b", "| median", "| median"]
     bars = ElementTree.parse(tmp_path / "scores.svg").findall(".//{*}rect/{*}title")
     assert len(bars) == 2 * 4

@@ -74,9 +74,8 @@ class SpectralSeparation:
     def stream(self, blocks: Iterable[Audio]) -> Generator[dict[str, Audio], None, None]:
         """As :meth:`services.separator.engines.Separation.stream`."""
         produced = 0
-        for context, index in with_neighbours(self._looks(blocks), CONTEXT_BATCHES):
-            batch = context[index].batch
-            masks = self._fusion.masks(measure(context, index, self._grid))
+        for batch, cues in self.evidence(blocks):
+            masks = self._fusion.masks(cues)
             self._certainty.add(batch.power, masks)
             wanted = masks[: len(self._outputs)].transpose(1, 0, 2)
             stems = self._synthesis.process(wanted[:, :, None] * batch.spectra[:, None])
@@ -85,6 +84,11 @@ class SpectralSeparation:
             produced += stems.shape[-1]
             if stems.shape[-1]:
                 yield dict(zip(self._outputs, stems, strict=True))
+
+    def evidence(self, blocks: Iterable[Audio]) -> Iterator[tuple[Batch, Plane]]:
+        """Each batch of the song with its cues, (cues, steps, bins): what masks are made of, and fitted to."""
+        for context, index in with_neighbours(self._looks(blocks), CONTEXT_BATCHES):
+            yield context[index].batch, measure(context, index, self._grid)
 
     def confidence(self) -> float | None:
         return self._certainty.value
