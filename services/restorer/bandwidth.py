@@ -1,9 +1,11 @@
 """The engine `bandwidth`: a new top for a stem that was cut off, without weights.
 
-It acts on walls only (`outboard.audio.cutoff`): what faded by itself, what is silent, and what reaches 16 kHz is left
-alone. In automatic mode a voice gets at most a band 36 dB below itself: a recording of singing that never had more
-than 11 kHz stays what it was to within 35 dB, at the price of a softer top where a codec took a bright one. The stem
-is read three times in fixed cells, so memory does not grow with it and the result does not depend on how it lay there.
+It acts on walls only (`outboard.audio.cutoff`): what faded by itself, what is silent, and what reaches 17.5 kHz is left
+alone. In automatic mode the new band is kept 41 dB below a stem that reaches 16 kHz, which is full band to nearly
+everyone, and 36 dB below a voice that reaches 10 kHz: a recording of singing that never had more than 11 kHz stays what
+it was to within 35 dB. The loudest moments give way: a cap over the band's power in every 5 ms, which leaves the
+softer ones their full top and keeps sibilants from growing. The stem is read three times in fixed cells, so memory
+does not grow with it (but for a number per 5 ms) and the result does not depend on how it lay there.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from outboard.audio.band_replication import EnvelopeMeter, Replicator, cell_frames
+from outboard.audio.band_replication import HOPS_PER_CELL, EnvelopeMeter, Replicator, cell_frames
 from outboard.audio.cutoff import Cutoff
 from outboard.audio.reporting import Progress, part
 from outboard.audio.spool import Spool
@@ -23,10 +26,15 @@ from services.restorer.voice import VOICES
 
 Audio = NDArray[np.float32]
 
+HIGHEST_WALL_HERTZ = 17_500.0
 FULL_BAND_HERTZ = 16_000.0
 SOFTEST_WALL_DB = -105.0  # of a sine, per bin: a softer edge is nothing that anyone hears
-VOICE_LIMIT_DB = -36.0  # of the new band against a voice, in automatic mode
+FULL_BAND_LIMIT_DB = -41.0  # of the new band against the stem, in automatic mode
+VOICE_LIMIT_DB = -36.0
+VOICE_HERTZ = 10_000.0  # a voice that ends below was cut, whatever it was recorded with
 _SHARES = (0.3, 0.9)  # of the work: after the first pass, after the second
+_BISECTIONS = 40
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -63,12 +71,16 @@ def plan(role: str, amount: float | None, cutoff: Cutoff | None) -> BandwidthPla
         return BandwidthPlan(
             0.0, f"fades by {cutoff.slope_db_per_octave:.0f} dB an octave up to {end}: nothing was cut"
         )
-    if cutoff.hertz >= FULL_BAND_HERTZ:
+    if cutoff.hertz >= HIGHEST_WALL_HERTZ:
         return BandwidthPlan(0.0, f"reaches {end}, which is full band")
     if cutoff.level_db < SOFTEST_WALL_DB:
         return BandwidthPlan(0.0, f"cut off at {end}, where nothing is heard any more")
-    limit_db = VOICE_LIMIT_DB if amount is None and role in VOICES else None
-    return BandwidthPlan(1.0 if amount is None else amount, f"cut off at {end}", cutoff.hertz, limit_db)
+    if amount is not None:
+        return BandwidthPlan(amount, f"cut off at {end}", cutoff.hertz)
+    limit_db = FULL_BAND_LIMIT_DB if cutoff.hertz >= FULL_BAND_HERTZ else None
+    if limit_db is None and role in VOICES and cutoff.hertz >= VOICE_HERTZ:
+        limit_db = VOICE_LIMIT_DB
+    return BandwidthPlan(1.0, f"cut off at {end}", cutoff.hertz, limit_db)
 
 
 def rendered(
@@ -80,7 +92,7 @@ def rendered(
     directory: Path | None,
     progress: Progress,
 ) -> tuple[Spool, float]:
-    """The stem with its new band, and the amount used in the end, 0 to 1.
+    """The stem with its new band, and the amount used in the end in the mean over the band's energy, 0 to 1.
 
     Args:
         array: float32 (channels, frames), may be a memory map.
@@ -104,35 +116,67 @@ def rendered(
         first((start + size) / array.shape[1])
     envelope = meter.finish()
     with Spool(array.shape[0], directory) as additions:
-        energy = 0.0
+        powers: list[NDArray[np.float64]] = []
         if envelope is not None:
-            replicator = Replicator(envelope, sample_rate_hertz, array.shape[0], seed, 1.0)
+            replicator = Replicator(envelope, sample_rate_hertz, array.shape[0], seed, how.amount)
             around = replicator.lookaround_frames
             for number, start in enumerate(starts):
                 added = replicator.addition(padded_part(array, start - around, size + 2 * around), number)
                 added = np.zeros((array.shape[0], size), np.float32) if added is None else added
-                energy += float(np.sum(np.square(added, dtype=np.float64)))
+                powers.append(_step_powers(added))
                 additions.append(added)
                 second((start + size) / array.shape[1])
-        amount = _limited(how, energy / max(1, array.size), power)
-        return _sum(array, additions, amount, size, directory, last), amount
+        gains = _gains(np.concatenate([*powers, np.zeros(0)]), how, power)
+        used = how.amount * _kept_share(powers, gains)
+        return _sum(array, additions, gains, size, directory, last), used
 
 
-def _limited(how: BandwidthPlan, added_power: float, power: float) -> float:
-    """The amount at which the new band is as loud as it may be."""
-    if how.limit_db is None or added_power <= 0.0:
-        return how.amount
-    return min(how.amount, float(np.sqrt(power * 10.0 ** (how.limit_db / 10.0) / added_power)))
+def _step_powers(added: Audio) -> NDArray[np.float64]:
+    """Mean power of every step of a cell."""
+    squared = np.mean(np.square(added, dtype=np.float64), axis=0)
+    return np.asarray(squared.reshape(HOPS_PER_CELL, -1).mean(axis=1))
 
 
-def _sum(array: Audio, additions: Spool, amount: float, size: int, directory: Path | None, progress: Progress) -> Spool:
+def _gains(powers: NDArray[np.float64], how: BandwidthPlan, power: float) -> NDArray[np.float64]:
+    """A gain per step: what is louder than a cap comes down to it, and the cap is as high as the limit allows."""
+    allowed = power * 10.0 ** ((how.limit_db or 0.0) / 10.0)
+    if how.limit_db is None or not powers.size or float(np.mean(powers)) <= allowed:
+        return np.ones(powers.size)
+    # Over the steps around, so that a gain never moves within one.
+    around = ndimage.maximum_filter1d(powers, 3, mode="nearest")
+    low, high = 0.0, float(np.max(around))
+    for _ in range(_BISECTIONS):
+        cap = (low + high) / 2.0
+        is_too_much = float(np.mean(powers * np.minimum(1.0, cap / np.maximum(around, cap)))) > allowed
+        low, high = (low, cap) if is_too_much else (cap, high)
+    gains = np.sqrt(np.minimum(1.0, low / np.maximum(around, max(low, _TINY))))
+    return np.asarray(ndimage.uniform_filter1d(gains, 3, mode="nearest"))
+
+
+def _kept_share(powers: list[NDArray[np.float64]], gains: NDArray[np.float64]) -> float:
+    """Amplitude that is left of the new band, 0 to 1; of none all."""
+    joined = np.concatenate([*powers, np.zeros(0)])
+    total = float(np.sum(joined))
+    return float(np.sqrt(np.sum(joined * gains**2) / total)) if total > 0.0 else 1.0
+
+
+def _sum(
+    array: Audio,
+    additions: Spool,
+    gains: NDArray[np.float64],
+    size: int,
+    directory: Path | None,
+    progress: Progress,
+) -> Spool:
     result = Spool(array.shape[0], directory)
     try:
         added = additions.array
+        middles = (np.arange(gains.size) + 0.5) * (size // HOPS_PER_CELL)
         for start in range(0, array.shape[1], size):
             cell = np.array(array[:, start : start + size], dtype=np.float32)
             if added.shape[1]:
-                cell += np.float32(amount) * added[:, start : start + cell.shape[1]]
+                gain = np.interp(np.arange(start, start + cell.shape[1]), middles, gains).astype(np.float32)
+                cell += gain * added[:, start : start + cell.shape[1]]
             result.append(cell)
             progress((start + size) / array.shape[1])
     except BaseException:

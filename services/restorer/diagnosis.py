@@ -1,8 +1,8 @@
 """What is wrong with a stem: two passes over it in fixed cells, whatever its length.
 
 The first pass finds levels (peak, mean, power) and refuses NaN and infinities; the second counts clipped samples and
-surveys resonances, which both need the levels of the whole stem, and looks at spectra: where they end, their holes,
-sibilants, and the noise beneath.
+surveys resonances and holes, which need the levels of the whole stem, and looks at spectra: where they end, sibilants,
+and the noise beneath.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.audio.analysis.holes import HoleMeter
 from outboard.audio.cutoff import Cutoff, CutoffMeter
 from outboard.audio.declip import count_clipped
+from outboard.audio.hole_filling import HoleSurveyor
 from outboard.audio.resonance import HOPS_PER_CELL, Survey, Surveyor, window_frames
 from outboard.audio.spectrum import SpectrumBatch, SpectrumStream
 from outboard.errors import InvalidInput
@@ -74,7 +74,7 @@ class Examiner:
         self._noise = NoiseMeter()
         self._spectra = SpectrumStream(self.sample_rate_hertz, self.levels.size)
         self._cutoff = CutoffMeter(self._spectra.bin_hertz, self._spectra.size // 2 + 1)
-        self._holes = HoleMeter(self._spectra.bin_hertz)
+        self._holes = HoleSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._sibilance = SibilanceMeter()
 
     def add(self, cell: Audio) -> None:
@@ -83,7 +83,9 @@ class Examiner:
         self._noise.add(cell)
         self._look(self._spectra.process(cell))
         missing = self._surveyor.cell_frames - cell.shape[1]
-        self._surveyor.add(np.pad(cell, ((0, 0), (0, missing))) if missing else cell)
+        whole = np.pad(cell, ((0, 0), (0, missing))) if missing else cell
+        self._surveyor.add(whole)
+        self._holes.add(whole)
 
     def finish(self) -> Examination:
         """What was found in all of it."""
@@ -94,7 +96,7 @@ class Examiner:
             bandwidth_hertz=cutoff.hertz if cutoff else None,
             bandwidth_slope_db_per_octave=cutoff.slope_db_per_octave if cutoff else None,
             brick_wall=cutoff is not None and cutoff.is_wall,
-            spectral_hole_ratio=self._holes.spectral_hole_ratio,
+            spectral_hole_ratio=self._holes.finish(),
             shimmer_index=survey.index,
             noise_floor_dbfs=self._noise.floor_dbfs(),
             noise_stationarity=self._noise.stationarity(),
@@ -107,7 +109,6 @@ class Examiner:
     def _look(self, batches: Iterator[SpectrumBatch]) -> None:
         for batch in batches:
             self._cutoff.take(batch)
-            self._holes.take(batch)
             self._sibilance.take(batch)
 
 

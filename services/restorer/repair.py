@@ -5,18 +5,22 @@ A treatment acts only on what the examination shows, and what it does not act on
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio import declip
+from outboard.audio.de_esser import DeEsser, DeEsserSettings
+from outboard.audio.hole_filling import HoleFiller
 from outboard.audio.reporting import Progress
 from outboard.audio.resonance import Tamer
 from services.restorer.cells import padded_part
 from services.restorer.diagnosis import Examination, Examiner, LevelMeter, cell_frames
 from services.restorer.settings import REPAIR, Diagnosis, RestorationAction
+from services.restorer.sibilance import CLEAN_DB, SEVERE_DB
+from services.restorer.voice import VOICES
 
 Audio = NDArray[np.float32]
 
@@ -25,6 +29,8 @@ SMALLEST_DC = 1e-3  # of full scale, -60 dBFS
 SHORTEST_FOR_DC_SECONDS = 1.0  # in less, a mean is a low note
 SLIGHT_SHIMMER_INDEX = 0.03  # up to here nothing is done ...
 CLEAR_SHIMMER_INDEX = 0.1  # ... and from here on all of it; released recordings lie at 0
+SLIGHT_HOLE_RATIO, CLEAR_HOLE_RATIO = 0.09, 0.12  # clean stems lie below 0.02, beating synthesisers at 0.08
+SLIGHT_SIBILANCE_INDEX, CLEAR_SIBILANCE_INDEX = 0.1, 0.3
 
 
 @dataclass(frozen=True)
@@ -33,14 +39,16 @@ class Treatment:
 
     declip: float
     dc: float
+    holes: float
     resonance: float
+    sibilance: float
 
     @property
     def is_none(self) -> bool:
-        return not (self.declip or self.dc or self.resonance)
+        return not (self.declip or self.dc or self.holes or self.resonance or self.sibilance)
 
 
-def decide(examined: Examination, seconds: float, amount: float | None) -> tuple[Treatment, dict[str, str]]:
+def decide(examined: Examination, seconds: float, amount: float | None, role: str) -> tuple[Treatment, dict[str, str]]:
     """How much of each treatment the diagnosis asks for (scaled by a given amount), and why, in a sentence each."""
     found = examined.diagnosis
     most = 1.0 if amount is None else amount
@@ -54,46 +62,114 @@ def decide(examined: Examination, seconds: float, amount: float | None) -> tuple
     )
     if largest_dc >= SMALLEST_DC and not has_dc:
         reasons["dc"] = "too short to tell an offset from a low note"
-    index = found.shimmer_index
-    shimmer = 0.0 if index is None else (index - SLIGHT_SHIMMER_INDEX) / (CLEAR_SHIMMER_INDEX - SLIGHT_SHIMMER_INDEX)
-    shimmer = float(np.clip(shimmer, 0.0, 1.0))
-    reasons["resonance"] = (
-        "nothing sounds between 8 and 12 kHz" if index is None
-        else f"lasting narrow peaks, shimmer index {index:.2f}" if shimmer
-        else f"shimmer index {index:.2f} is as clean recordings have it"
-    )  # fmt: skip
+    holes, reasons["holes"] = _holes(found.spectral_hole_ratio)
+    shimmer, reasons["resonance"] = _shimmer(found.shimmer_index)
+    sibilance, reasons["sibilance"] = _sibilance(found.sibilance_index, role)
     if amount == 0:
         reasons = dict.fromkeys(reasons, "amount 0 was asked for")
-    return Treatment(most * is_clipped, most * has_dc, most * shimmer), reasons
+    return Treatment(most * is_clipped, most * has_dc, most * holes, most * shimmer, most * sibilance), reasons
+
+
+def _shimmer(index: float | None) -> tuple[float, str]:
+    if index is None:
+        return 0.0, "nothing sounds between 8 and 12 kHz"
+    share = _share(index, SLIGHT_SHIMMER_INDEX, CLEAR_SHIMMER_INDEX)
+    words = (
+        "lasting narrow peaks, shimmer index {:.2f}" if share else "shimmer index {:.2f} is as clean recordings have it"
+    )
+    return share, words.format(index)
+
+
+def _holes(ratio: float | None) -> tuple[float, str]:
+    if ratio is None:
+        return 0.0, "nothing sounds in which there could be holes"
+    share = _share(ratio, SLIGHT_HOLE_RATIO, CLEAR_HOLE_RATIO)
+    return share, f"{ratio:.1%} of what sounds is holes" + ("" if share else ", as clean recordings have it")
+
+
+def _sibilance(index: float | None, role: str) -> tuple[float, str]:
+    if role not in VOICES:
+        return 0.0, "not a voice"
+    if index is None:
+        return 0.0, "no sibilants"
+    share = _share(index, SLIGHT_SIBILANCE_INDEX, CLEAR_SIBILANCE_INDEX)
+    return share, f"sibilance index {index:.2f}" + ("" if share else " is as clean voices have it")
+
+
+def _share(value: float, slight: float, clear: float) -> float:
+    return float(np.clip((value - slight) / (clear - slight), 0.0, 1.0))
 
 
 def repaired(
     array: Audio, sample_rate_hertz: int, examined: Examination, treatment: Treatment, progress: Progress
 ) -> Generator[Audio, None, Diagnosis]:
     """Yields the treated stem cell by cell; returns what is left of its faults."""
-    source = _Source(array, examined, treatment)
-    tamer = Tamer(examined.survey, sample_rate_hertz, treatment.resonance) if treatment.resonance else None
     examiner = Examiner(sample_rate_hertz, examined.levels, np.zeros(array.shape[0]), examined.power)
     meter = LevelMeter(array.shape[0])
-    size = cell_frames(sample_rate_hertz)
-    for number, start in enumerate(range(0, array.shape[1], size)):
-        frames = min(size, array.shape[1] - start)
-        cell = source.read(start, frames)
-        correction = None
-        if tamer is not None:
-            around = tamer.lookaround_frames
-            correction = tamer.correction(source.read(start - around, size + 2 * around), number)
-        if correction is not None:
-            cell = np.asarray(cell + correction[:, :frames], dtype=np.float32)
+    done = 0
+    cells = _mended(array, sample_rate_hertz, examined, treatment)
+    for cell in _de_essed(cells, array.shape[0], sample_rate_hertz, examined, treatment):
         if not treatment.is_none:
             examiner.add(cell)
             meter.add(cell)
         yield cell
-        progress((start + frames) / array.shape[1])
+        done += cell.shape[1]
+        progress(done / array.shape[1])
     if treatment.is_none:
         return examined.diagnosis
     left = examiner.finish().diagnosis
     return replace(left, dc_offset=tuple(float(mean) for mean in meter.means))
+
+
+def _mended(array: Audio, sample_rate_hertz: int, examined: Examination, treatment: Treatment) -> Iterator[Audio]:
+    """Cells without clipped peaks, DC, holes and resonances."""
+    source = _Source(array, examined, treatment)
+    tamer = Tamer(examined.survey, sample_rate_hertz, treatment.resonance) if treatment.resonance else None
+    filler = HoleFiller(sample_rate_hertz, examined.power, treatment.holes) if treatment.holes else None
+    size = cell_frames(sample_rate_hertz)
+    for number, start in enumerate(range(0, array.shape[1], size)):
+        frames = min(size, array.shape[1] - start)
+        cell = source.read(start, frames)
+        corrections = []
+        if tamer is not None:
+            around = tamer.lookaround_frames
+            corrections.append(tamer.correction(source.read(start - around, size + 2 * around), number))
+        if filler is not None:
+            around = filler.lookaround_frames
+            corrections.append(filler.correction(source.read(start - around, size + 2 * around)))
+        for correction in corrections:
+            if correction is not None:
+                cell = np.asarray(cell + correction[:, :frames], dtype=np.float32)
+        yield cell
+
+
+def _de_essed(
+    cells: Iterator[Audio], channels: int, sample_rate_hertz: int, examined: Examination, treatment: Treatment
+) -> Iterator[Audio]:
+    """Cells of the same sizes, sibilants turned down by as much as the diagnosis finds too much."""
+    if not treatment.sibilance:
+        yield from cells
+        return
+    excess_db = treatment.sibilance * (examined.diagnosis.sibilance_index or 0.0) * (SEVERE_DB - CLEAN_DB)
+    # The de-esser holds a sibilant against the loudest of late, itself included: it never reads more than 0 dB.
+    settings = DeEsserSettings(threshold_db=-3.0 - excess_db, ratio=8.0, range_db=-excess_db)
+    de_esser = DeEsser(settings, sample_rate_hertz, channels)
+    late = de_esser.latency_frames
+    kept = np.zeros((channels, 0), np.float32)
+    sizes: list[int] = []
+    for cell in cells:
+        sizes.append(cell.shape[1])
+        out = de_esser.process(cell)
+        kept = np.concatenate([kept, out[:, late:]], axis=1)
+        late = max(0, late - out.shape[1])
+        while sizes and kept.shape[1] >= sizes[0]:
+            yield np.ascontiguousarray(kept[:, : sizes[0]])
+            kept = kept[:, sizes.pop(0) :]
+    flushed = de_esser.process(np.zeros((channels, de_esser.latency_frames), np.float32))
+    kept = np.concatenate([kept, flushed[:, late:]], axis=1)
+    for size in sizes:
+        yield np.ascontiguousarray(kept[:, :size])
+        kept = kept[:, size:]
 
 
 @dataclass(frozen=True)
@@ -138,7 +214,9 @@ def actions(
     measures: dict[str, tuple[float | None, float | None]] = {
         "declip": (found.clipped_samples, left.clipped_samples),
         "dc": (largest(found.dc_offset), largest(left.dc_offset)),
+        "holes": (found.spectral_hole_ratio, left.spectral_hole_ratio),
         "resonance": (found.shimmer_index, left.shimmer_index),
+        "sibilance": (found.sibilance_index, left.sibilance_index),
     }
     return tuple(
         RestorationAction(REPAIR, name, getattr(treatment, name), reasons[name], *measures[name]) for name in measures

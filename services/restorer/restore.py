@@ -89,10 +89,10 @@ def restore(
             elif step.engine != REPAIR:
                 work.denoise(step, settings.role, is_named=bool(settings.steps), spools=spools)
             elif all(work.is_idle(later, settings.role) for later in steps[index + 1 :]):
-                yield from work.repaired(step, is_last=True)
+                yield from work.repaired(step, settings.role, is_last=True)
             else:
                 spool = spools.enter_context(Spool(array.shape[0], directory))
-                for cell in work.repaired(step, is_last=False):
+                for cell in work.repaired(step, settings.role, is_last=False):
                     spool.append(cell)
                 work.take(spool.array)
         if not work.is_delivered:
@@ -172,10 +172,10 @@ class _Work:
         self.examined = examine(array, self.sample_rate_hertz, lambda _: self._step_progress(self._done))
         self._left = self.examined.diagnosis
 
-    def repaired(self, step: RestorationStep, *, is_last: bool) -> Generator[Audio, None, None]:
+    def repaired(self, step: RestorationStep, role: str, *, is_last: bool) -> Generator[Audio, None, None]:
         """The repaired stem, cell by cell."""
         seconds = self.array.shape[1] / self.sample_rate_hertz
-        treatment, reasons = decide(self.examined, seconds, step.amount)
+        treatment, reasons = decide(self.examined, seconds, step.amount, role)
         before = self.examined.diagnosis
         left = yield from repaired(self.array, self.sample_rate_hertz, self.examined, treatment, self._step_progress)
         self._left = left
@@ -238,8 +238,10 @@ class _Work:
             self._unchanged = False
             self._engines.append(_engine(BANDWIDTH))
             after = self._left.bandwidth_hertz
-            if amount < how.amount:
-                reason += "; no more of it than 36 dB below the voice"
+            if amount < 0.999 * how.amount:
+                reason += (
+                    f"; its loudest moments held back, so that it stays {-(how.limit_db or 0.0):.0f} dB below the stem"
+                )
         self._actions.append(RestorationAction(BANDWIDTH, "extension", amount, reason, before, after))
 
     def report(self, warnings: tuple[Warning, ...]) -> RestorationReport:

@@ -53,7 +53,7 @@ class Diagnosis:
         bandwidth_hertz: where the spectrum ends (`outboard.audio.cutoff`).
         bandwidth_slope_db_per_octave: how steeply, positive.
         brick_wall: whether it was cut off there (a codec, a low-pass) and did not fade.
-        spectral_hole_ratio: share of the time-frequency plane that was emptied (`outboard.audio.analysis.holes`).
+        spectral_hole_ratio: share of the time-frequency plane that was emptied (`outboard.audio.hole_filling`).
         shimmer_index: metallic peaks at 8 to 12 kHz, 0 clean to 1 severe (`outboard.audio.resonance`).
         noise_floor_dbfs: mean power of what every band never falls below (`services.restorer.noise`).
         noise_stationarity: how steady that is, 0 to 1.
@@ -121,8 +121,8 @@ class RestorationReport:
 ENGINES: tuple[EngineInfo, ...] = (
     EngineInfo(
         REPAIR,
-        1,
-        description="Redraws clipped peaks, removes DC, tames resonances at 8 to 12 kHz, where they are found.",
+        2,
+        description="Redraws clipped peaks, removes DC, fills holes, tames resonances at 8 to 12 kHz and sibilants.",
     ),
     EngineInfo(
         DEEPFILTERNET3,
@@ -133,8 +133,8 @@ ENGINES: tuple[EngineInfo, ...] = (
     ),
     EngineInfo(
         BANDWIDTH,
-        1,
-        description="Gives a stem that was cut off below 16 kHz a new top: the band below, in the stem's own envelope.",
+        2,
+        description="Gives a stem that was cut off a new top: the band below the wall, in the stem's own envelope.",
     ),
     EngineInfo(PASSTHROUGH, 1, description="Leaves the stem as it is, bit by bit."),
 )

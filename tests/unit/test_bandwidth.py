@@ -92,12 +92,22 @@ def test_below_the_cross_fade_the_original_stays(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["vocals", "drums", "bass", "other"])
 def test_full_band_stays_bit_for_bit(name: str) -> None:
-    """What was not cut off, or only at 16 kHz and more, is left alone, asked for or not."""
-    for audio in (stem(name), low_passed(stem(name), 17_000.0)):
+    """What was not cut off, or only at 17.5 kHz and more, is left alone, asked for or not."""
+    for audio in (stem(name), low_passed(stem(name), 18_000.0)):
         for step in (ENGINE, RestorationStep("bandwidth", amount=1.0)):
             output, report = restored(audio, step)
             assert output.tobytes() == audio.tobytes(), report.actions
             assert report.unchanged
+
+
+@pytest.mark.parametrize("name", ["vocals", "drums", "bass", "other"])
+def test_a_cut_between_16_and_17_khz_keeps_40_db(name: str) -> None:
+    """What reaches 16 kHz gets what little there is above, 41 dB below itself at most."""
+    audio = low_passed(stem(name), 16_500.0)
+    output, report = restored(audio)
+    if report.actions[-1].amount:
+        kept = 10 * np.log10(np.sum(audio**2) / np.sum((output - audio) ** 2))
+        assert kept >= 40.0, f"{name}: {kept:.1f} dB"
 
 
 @pytest.mark.parametrize("order", [1, 2, 4, 8])
@@ -186,6 +196,8 @@ def test_a_voice_keeps_35_db(test_data: Path) -> None:
     assert report.found.brick_wall
     kept = 10 * np.log10(np.sum(singing**2) / np.sum((output - singing) ** 2))
     assert 35.0 <= kept <= 40.0, f"{kept:.1f} dB, {report.actions}"
+    level = band(output.astype(np.float64) - singing, 0.0, (report.found.bandwidth_hertz or 0.0) - 500.0)
+    assert level <= -90.0, f"{level:.1f} dBFS below the cross-fade"
     asked, _ = restored(singing, RestorationStep("bandwidth", amount=1.0), role="lead_vocal")
     assert np.sum((asked - singing) ** 2) > np.sum((output - singing) ** 2)
 
