@@ -277,7 +277,7 @@ class RestorationAction(_message.Message):
     engine: _builtins.str
     """Engine that acted, for instance "repair"."""
     treatment: _builtins.str
-    """Treatment inside the engine, for instance "declip", "dc", "resonance" or "noise"."""
+    """Treatment inside the engine, for instance "declip", "dc", "holes", "resonance", "sibilance", "noise" or "extension"."""
     amount: _builtins.float
     """How much of it was used, 0 to 1; 0 where it was left alone."""
     reason: _builtins.str

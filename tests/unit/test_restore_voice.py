@@ -96,13 +96,13 @@ def test_noise_in_singing_gets_less(db: float, singing: np.ndarray, network: Voi
     result, report = restored(noisy, voice=network)
     gained = snr_db(singing, result) - snr_db(singing, noisy)
     assert gained >= {10.0: 8.0, 20.0: 4.0, 30.0: 0.5}[db], f"{gained:.2f} dB: {report.actions}"
-    action = report.actions[-1]
-    assert (action.engine, action.treatment) == (DEEPFILTERNET3, "noise")
+    action = next(done for done in report.actions if done.treatment == "noise")
+    assert action.engine == DEEPFILTERNET3
     assert action.amount > 0
     assert action.after is not None
     assert action.before is not None
     assert action.after < action.before - 3.0, str(action)
-    assert [engine.name for engine in report.engines] == [REPAIR, DEEPFILTERNET3]
+    assert [engine.name for engine in report.engines][:2] == [REPAIR, DEEPFILTERNET3]
 
 
 @pytest.mark.parametrize("role", ["", "drums", "bass", "other"])
