@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from math import sqrt
 
 from outboard.report.comparison import Comparison, Curves
+from outboard.report.html import KEY
 from outboard.report.svg import Axis, Plot, Point, decibel_axis, frequency_axis, time_axis
 from outboard.v1 import analysis_pb2, master_service_pb2
 
 _SHORTEST_PLOT_SECONDS = 0.5
-_KEY = '<p class="key"><b class="before">before</b> · <b class="after">after</b>{more}</p>'
 _WITH_TARGET = ' · <b class="target">target</b>'
 
 
@@ -33,7 +33,7 @@ def spectrum(
     plot.line(wanted, "target")
     plot.line(was, "before")
     plot.line(now, "after")
-    return _KEY.format(more=f"{_WITH_TARGET} · dB over hertz") + plot.render()
+    return KEY.format(more=f"{_WITH_TARGET} · dB over hertz") + plot.render()
 
 
 def loudness(comparison: Comparison, mastering: master_service_pb2.MasteringReport) -> str:
@@ -50,7 +50,7 @@ def loudness(comparison: Comparison, mastering: master_service_pb2.MasteringRepo
         plot.level(level, "target")
     for side, kind in zip(sides, ("before", "after"), strict=True):
         plot.line(_over_time(side, side.short_term_lufs), kind)
-    return _KEY.format(more=(_WITH_TARGET if target else "") + " · LUFS over 3 s") + plot.render()
+    return KEY.format(more=(_WITH_TARGET if target else "") + " · LUFS over 3 s") + plot.render()
 
 
 def limiting(comparison: Comparison, mastering: master_service_pb2.MasteringReport) -> str:
@@ -76,7 +76,7 @@ def waveform(comparison: Comparison) -> str:
     for side, kind in ((comparison.after, "after"), (comparison.before, "before")):
         points = zip(_places(side), side.low, side.high, strict=True)
         plot.band([(place, low, high) for place, low, high in points], kind)
-    return _KEY.format(more=" · share of full scale") + plot.render()
+    return KEY.format(more=" · share of full scale") + plot.render()
 
 
 def stereo_field(before: analysis_pb2.Analysis, after: analysis_pb2.Analysis) -> str:
@@ -88,7 +88,7 @@ def stereo_field(before: analysis_pb2.Analysis, after: analysis_pb2.Analysis) ->
     plot = Plot("Side over mid by frequency", frequency_axis(), decibel_axis(levels))
     plot.line(was, "before")
     plot.line(now, "after")
-    return _KEY.format(more=" · side over mid, dB over hertz") + plot.render()
+    return KEY.format(more=" · side over mid, dB over hertz") + plot.render()
 
 
 def correlation(comparison: Comparison) -> str:
@@ -100,7 +100,7 @@ def correlation(comparison: Comparison) -> str:
     plot.mark(_starts(comparison))
     for side, kind in zip(sides, ("before", "after"), strict=True):
         plot.line(_over_time(side, side.correlation), kind)
-    return _KEY.format(more=" · correlation, 1 is mono") + plot.render()
+    return KEY.format(more=" · correlation, 1 is mono") + plot.render()
 
 
 def _mean(values: Sequence[float]) -> float:

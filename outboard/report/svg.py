@@ -12,6 +12,7 @@ from html import escape
 
 WIDTH, HEIGHT = 860, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 26
+_NAMES, _LONGEST_NAME = 96, 14  # room for the names of a heat map's rows
 
 Point = tuple[float, float | None]
 
@@ -99,6 +100,38 @@ class Plot:
 
     def _y(self, value: float) -> float:
         return HEIGHT - _BOTTOM - self.y.place(value) * (HEIGHT - _TOP - _BOTTOM)
+
+
+def heat_map(title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]]) -> str:
+    """Shares from 0 to 1 as shaded cells with their percentage; None leaves a cell empty."""
+    wide, high = (WIDTH / 2 - _NAMES) / len(columns), 30.0
+    bottom = high * len(rows)
+    parts = [
+        f'<text x="{_NAMES - 6}" y="{high * (row + 0.5) + 4:.1f}" text-anchor="end">{escape(_short(name))}</text>'
+        for row, name in enumerate(rows)
+    ]
+    for column, name in enumerate(columns):
+        x, y = _NAMES + wide * (column + 0.5), bottom + 12
+        place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="end" transform="rotate(-40 {x:.1f} {y:.1f})"'
+        parts.append(f"<text {place}>{escape(_short(name))}</text>")
+    for row, line in enumerate(values):
+        for column, value in enumerate(line):
+            if value is None:
+                continue
+            x, y = _NAMES + wide * column, high * row
+            shade = min(max(value, 0.0), 1.0)
+            parts.append(
+                f'<rect class="cell" x="{x:.1f}" y="{y:.1f}" width="{wide - 1:.1f}" height="{high - 1:.1f}" '
+                f'fill-opacity="{shade:.2f}"/>'
+                f'<text class="ink" x="{x + wide / 2:.1f}" y="{y + high / 2 + 4:.1f}" '
+                f'text-anchor="middle">{100 * value:.0f}</text>'
+            )
+    size = f"0 0 {WIDTH // 2} {bottom + 90:.0f}"
+    return f'<svg viewBox="{size}" role="img" aria-label="{escape(title, quote=True)}">{"".join(parts)}</svg>'
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def clock(seconds: float) -> str:

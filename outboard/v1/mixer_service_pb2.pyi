@@ -541,6 +541,8 @@ class MixReport(_message.Message):
     CORRELATION_FIELD_NUMBER: _builtins.int
     PLUGINS_FIELD_NUMBER: _builtins.int
     RAILS_FIELD_NUMBER: _builtins.int
+    MASKING_FIELD_NUMBER: _builtins.int
+    BAND_HERTZ_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Frames of the mix."""
     sample_peak_dbfs: _builtins.float
@@ -581,6 +583,14 @@ class MixReport(_message.Message):
     def rails(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardRail]:
         """Every guard-rail that could be judged; none for a mix without a peak target."""
 
+    @_builtins.property
+    def masking(self) -> _containers.RepeatedCompositeFieldContainer[Global___MaskingPair]:
+        """How strips cover one another: every pair, in the plan's order."""
+
+    @_builtins.property
+    def band_hertz(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Centres of the auditory bands (one ERB each) that the spectra of strips and buses are given in, in hertz."""
+
     def __init__(
         self,
         *,
@@ -596,10 +606,12 @@ class MixReport(_message.Message):
         correlation: _builtins.float | None = ...,
         plugins: _abc.Iterable[Global___PluginRun] | None = ...,
         rails: _abc.Iterable[Global___GuardRail] | None = ...,
+        masking: _abc.Iterable[Global___MaskingPair] | None = ...,
+        band_hertz: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "correlation", b"correlation", "engine", b"engine", "plan", b"plan", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "buses", b"buses", "correlation", b"correlation", "engine", b"engine", "frames", b"frames", "plan", b"plan", "plugins", b"plugins", "rails", b"rails", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "trim_db", b"trim_db", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "band_hertz", b"band_hertz", "buses", b"buses", "correlation", b"correlation", "engine", b"engine", "frames", b"frames", "masking", b"masking", "plan", b"plan", "plugins", b"plugins", "rails", b"rails", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "trim_db", b"trim_db", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__correlation: _TypeAlias = _typing.Literal["correlation"]  # noqa: Y015
     _WhichOneofArgType__correlation: _TypeAlias = _typing.Literal["_correlation", b"_correlation"]  # noqa: Y015
@@ -655,6 +667,40 @@ class GuardRail(_message.Message):
 Global___GuardRail: _TypeAlias = GuardRail  # noqa: Y015
 
 @_typing.final
+class MaskingPair(_message.Message):
+    """How far one strip covers another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MASKER_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
+    BEFORE_INDEX_FIELD_NUMBER: _builtins.int
+    AFTER_INDEX_FIELD_NUMBER: _builtins.int
+    masker: _builtins.str
+    """The stem that covers."""
+    masked: _builtins.str
+    """The stem that is covered."""
+    before_index: _builtins.float
+    """Share of its loudness that the masker alone covers, at the plan's levels before the strips' processors, 0 to 1."""
+    after_index: _builtins.float
+    """The same after all processors of the strips, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        masker: _builtins.str = ...,
+        masked: _builtins.str = ...,
+        before_index: _builtins.float = ...,
+        after_index: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_index", b"after_index", "before_index", b"before_index", "masked", b"masked", "masker", b"masker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaskingPair: _TypeAlias = MaskingPair  # noqa: Y015
+
+@_typing.final
 class PluginRun(_message.Message):
     """A plugin that a plan asked for."""
 
@@ -704,6 +750,9 @@ class StripReport(_message.Message):
     INTEGRATED_AFTER_LUFS_FIELD_NUMBER: _builtins.int
     MASKING_BEFORE_INDEX_FIELD_NUMBER: _builtins.int
     MASKING_AFTER_INDEX_FIELD_NUMBER: _builtins.int
+    SPECTRUM_BEFORE_DB_FIELD_NUMBER: _builtins.int
+    SPECTRUM_AFTER_DB_FIELD_NUMBER: _builtins.int
+    CORRELATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     role: _audio_pb2.Role.ValueType
@@ -722,9 +771,19 @@ class StripReport(_message.Message):
     """How far the others cover this one at the plan's levels before their processors, 0 to 1: strips a strip, buses of strips a bus."""
     masking_after_index: _builtins.float
     """The same after all processors of the strips, for buses after their own too, 0 to 1."""
+    correlation: _builtins.float
+    """Correlation of left and right afterwards, -1 to 1; unset for silence."""
     @_builtins.property
     def processors(self) -> _containers.RepeatedCompositeFieldContainer[_processor_pb2.ProcessorReport]:
         """Each processor."""
+
+    @_builtins.property
+    def spectrum_before_db(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Mean level in each band of the report before the processors, at the fader, in dBFS; of the mix: the sum of the strips. None for other buses."""
+
+    @_builtins.property
+    def spectrum_after_db(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The same afterwards, of buses as they leave."""
 
     def __init__(
         self,
@@ -739,11 +798,16 @@ class StripReport(_message.Message):
         integrated_after_lufs: _builtins.float | None = ...,
         masking_before_index: _builtins.float | None = ...,
         masking_after_index: _builtins.float | None = ...,
+        spectrum_before_db: _abc.Iterable[_builtins.float] | None = ...,
+        spectrum_after_db: _abc.Iterable[_builtins.float] | None = ...,
+        correlation: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_integrated_after_lufs", b"_integrated_after_lufs", "_integrated_before_lufs", b"_integrated_before_lufs", "_masking_after_index", b"_masking_after_index", "_masking_before_index", b"_masking_before_index", "_mid_side_ratio_after_db", b"_mid_side_ratio_after_db", "_mid_side_ratio_before_db", b"_mid_side_ratio_before_db", "integrated_after_lufs", b"integrated_after_lufs", "integrated_before_lufs", b"integrated_before_lufs", "masking_after_index", b"masking_after_index", "masking_before_index", b"masking_before_index", "mid_side_ratio_after_db", b"mid_side_ratio_after_db", "mid_side_ratio_before_db", b"mid_side_ratio_before_db"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_integrated_after_lufs", b"_integrated_after_lufs", "_integrated_before_lufs", b"_integrated_before_lufs", "_masking_after_index", b"_masking_after_index", "_masking_before_index", b"_masking_before_index", "_mid_side_ratio_after_db", b"_mid_side_ratio_after_db", "_mid_side_ratio_before_db", b"_mid_side_ratio_before_db", "correlation", b"correlation", "integrated_after_lufs", b"integrated_after_lufs", "integrated_before_lufs", b"integrated_before_lufs", "masking_after_index", b"masking_after_index", "masking_before_index", b"masking_before_index", "mid_side_ratio_after_db", b"mid_side_ratio_after_db", "mid_side_ratio_before_db", b"mid_side_ratio_before_db"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_integrated_after_lufs", b"_integrated_after_lufs", "_integrated_before_lufs", b"_integrated_before_lufs", "_masking_after_index", b"_masking_after_index", "_masking_before_index", b"_masking_before_index", "_mid_side_ratio_after_db", b"_mid_side_ratio_after_db", "_mid_side_ratio_before_db", b"_mid_side_ratio_before_db", "gain_db", b"gain_db", "integrated_after_lufs", b"integrated_after_lufs", "integrated_before_lufs", b"integrated_before_lufs", "masking_after_index", b"masking_after_index", "masking_before_index", b"masking_before_index", "mid_side_ratio_after_db", b"mid_side_ratio_after_db", "mid_side_ratio_before_db", b"mid_side_ratio_before_db", "name", b"name", "processors", b"processors", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_integrated_after_lufs", b"_integrated_after_lufs", "_integrated_before_lufs", b"_integrated_before_lufs", "_masking_after_index", b"_masking_after_index", "_masking_before_index", b"_masking_before_index", "_mid_side_ratio_after_db", b"_mid_side_ratio_after_db", "_mid_side_ratio_before_db", b"_mid_side_ratio_before_db", "correlation", b"correlation", "gain_db", b"gain_db", "integrated_after_lufs", b"integrated_after_lufs", "integrated_before_lufs", b"integrated_before_lufs", "masking_after_index", b"masking_after_index", "masking_before_index", b"masking_before_index", "mid_side_ratio_after_db", b"mid_side_ratio_after_db", "mid_side_ratio_before_db", b"mid_side_ratio_before_db", "name", b"name", "processors", b"processors", "role", b"role", "spectrum_after_db", b"spectrum_after_db", "spectrum_before_db", b"spectrum_before_db"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__correlation: _TypeAlias = _typing.Literal["correlation"]  # noqa: Y015
+    _WhichOneofArgType__correlation: _TypeAlias = _typing.Literal["_correlation", b"_correlation"]  # noqa: Y015
     _WhichOneofReturnType__integrated_after_lufs: _TypeAlias = _typing.Literal["integrated_after_lufs"]  # noqa: Y015
     _WhichOneofArgType__integrated_after_lufs: _TypeAlias = _typing.Literal["_integrated_after_lufs", b"_integrated_after_lufs"]  # noqa: Y015
     _WhichOneofReturnType__integrated_before_lufs: _TypeAlias = _typing.Literal["integrated_before_lufs"]  # noqa: Y015
@@ -756,6 +820,8 @@ class StripReport(_message.Message):
     _WhichOneofArgType__mid_side_ratio_after_db: _TypeAlias = _typing.Literal["_mid_side_ratio_after_db", b"_mid_side_ratio_after_db"]  # noqa: Y015
     _WhichOneofReturnType__mid_side_ratio_before_db: _TypeAlias = _typing.Literal["mid_side_ratio_before_db"]  # noqa: Y015
     _WhichOneofArgType__mid_side_ratio_before_db: _TypeAlias = _typing.Literal["_mid_side_ratio_before_db", b"_mid_side_ratio_before_db"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__correlation) -> _WhichOneofReturnType__correlation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__integrated_after_lufs) -> _WhichOneofReturnType__integrated_after_lufs | None: ...
     @_typing.overload

@@ -13,7 +13,7 @@ from typing import Any
 from outboard.errors import Internal, OutboardError
 from outboard.report.assemble import StageReports, assemble, document
 from outboard.report.comparison import Comparison
-from outboard.report.page import PAGE_NAME, render, render_album
+from outboard.report.page import PAGE_NAME, render, render_album, render_mix
 from outboard.report.plan_file import PLAN_NAME, plan_text
 from outboard.rpc.errors import to_status
 from outboard.v1 import (
@@ -187,6 +187,8 @@ class Finish:
         elif comparison:
             page = render(report, comparison, title=name, preview=PREVIEW_NAME)
             rows.append(self._store_text(job, PAGE_NAME, "text/html", page))
+        elif report.mix.strips:
+            rows.append(self._store_text(job, PAGE_NAME, "text/html", render_mix(report, title=name)))
         elif report.album:
             rows.append(self._store_text(job, PAGE_NAME, "text/html", render_album(report.album, title=name)))
         return rows

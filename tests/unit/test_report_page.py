@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from outboard.audio.loudness import measure_loudness
 from outboard.report.comparison import Comparison
 from outboard.report.curves import MOST_COLUMNS, MOST_SECTIONS, compare_over_time
-from outboard.report.page import render
+from outboard.report.page import render, render_mix
 from outboard.report.svg import Axis, Plot, clock, decibel_axis, time_axis
-from outboard.v1 import job_service_pb2, master_service_pb2
+from outboard.v1 import job_service_pb2, master_service_pb2, mixer_service_pb2
 
 RATE_HERTZ = 48_000
 Array = NDArray[np.float32]
@@ -167,3 +167,64 @@ def test_mastering_without_a_limiter_or_target_has_no_empty_plots(comparison: Co
     assert "<h2>Limiting</h2>" not in page
     assert "<h2>Spectrum</h2>" not in page
     assert 'class="line target"' not in page
+
+
+def _mix_report() -> mixer_service_pb2.MixReport:
+    """A mix of two strips whose names must be escaped, with all that the page shows."""
+    names = ("lead <b>vox</b>", "keys & pads")
+    report = mixer_service_pb2.MixReport(engine={"name": "console", "version": 5}, sample_peak_dbfs=-6.0)
+    report.correlation = 0.72
+    report.band_hertz.extend([100.0, 1000.0, 8000.0])
+    for name, role in zip(names, ("ROLE_LEAD_VOCAL", "ROLE_KEYS"), strict=True):
+        strip = report.strips.add(name=name, role=role, gain_db=-2.5, masking_before_index=0.4, masking_after_index=0.3)
+        strip.processors.add(label="masking", average_gain_db=-1.25, extreme_gain_db=-3.5)
+        strip.spectrum_before_db.extend([-20.0, -30.0, -120.0])
+        strip.spectrum_after_db.extend([-22.0, -31.0, -119.0])
+    key = report.plan.strips.add(stem=names[1]).chain.add(label="masking")
+    key.dynamic_equalizer.bands.add(sidechain=names[0])
+    report.plan.notes.append("keys & pads gives way.")
+    mix = report.buses.add(name="mix")
+    mix.spectrum_before_db.extend([-18.0, -28.0, -40.0])
+    mix.spectrum_after_db.extend([-20.0, -28.0, -41.0])
+    report.masking.add(masker=names[1], masked=names[0], before_index=0.41, after_index=0.29)
+    report.plugins.add(name="ZamCompX2", version="4.2")
+    report.plugins.add(name="Gone", reason="PLUGIN_FAILED")
+    return report
+
+
+def test_a_mix_is_told_by_tables_matrix_and_spectra() -> None:
+    """The page of a mix holds every strip's figures, what drove each processor, the matrix before and after, a spectrum
+    of the mix and of every strip, and the plugins; every name is escaped."""
+    report = job_service_pb2.JobReport(mix=_mix_report())
+    page = render_mix(report, title="Song <1>")
+    HTMLParser().feed(page)
+    assert "<b>vox" not in page
+    assert "Song &lt;1&gt;" in page
+    for told in (
+        "lead vocal",
+        "-2.5 dB",
+        "-1.25 dB",
+        "-3.5 dB",
+        "40%",
+        "30%",
+        "correlation 0.72",
+        "4.2",
+        "PLUGIN_FAILED",
+    ):
+        assert told in page, told
+    assert page.count("<td>lead &lt;b&gt;vox&lt;/b&gt;</td>") == 3, "as a strip, as a part with a processor, as a key"
+    for told in (
+        ">41</text>",
+        ">29</text>",
+        "Masking before",
+        "Masking after",
+        "Spectrum of mix",
+        "Spectrum of keys &amp; pads",
+    ):
+        assert told in page, told
+    assert "http" not in page
+
+
+def test_a_job_without_a_mix_has_no_section_of_it() -> None:
+    """Nothing is told of what was not done."""
+    assert "Strips" not in render_mix(job_service_pb2.JobReport(), title="")
