@@ -12,6 +12,7 @@ from outboard.rpc.server import Register, run
 from outboard.settings import Settings, SpoolSettings
 from outboard.v1.mixer_service_pb2_grpc import add_MixerServiceServicer_to_server
 from services.mixer.console import MixSettings
+from services.mixer.hearing import hear
 from services.mixer.mix import mix
 from services.mixer.plan import plan
 from services.mixer.servicer import MixerServicer
@@ -30,7 +31,9 @@ def warm_up() -> None:
     measured = analyze(noise, 48_000)
     stems = dict.fromkeys(("lead_vocal", "drums", "bass", "other"), noise[:, :48000])
     profile = presets.with_values("", {})
-    decided = plan(dict.fromkeys(stems, measured), {role: role for role in stems}, None, profile, MixSettings())
+    heard = dict.fromkeys(stems, hear(noise, 48_000))
+    roles = {role: role for role in stems}
+    decided = plan(dict.fromkeys(stems, measured), roles, None, profile, MixSettings(), heard=heard)
     for _ in mix(stems, 48_000, decided, spool_directory=SpoolSettings().directory):
         pass
 
