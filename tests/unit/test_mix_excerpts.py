@@ -1,4 +1,4 @@
-"""Excerpts of real stems through the console: guard-rails, masking and balance, as whole songs (`make acceptance`)."""
+"""Excerpts of real stems on the console: guard-rails, masking, balance; whole songs in `make acceptance`."""
 
 from __future__ import annotations
 
