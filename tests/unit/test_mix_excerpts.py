@@ -12,7 +12,7 @@ from tests.mixes import SEPARATED, check_faders, check_mix, mixed
 
 
 def test_true_stems_of_a_song(test_data: Path, tmp_path: Path) -> None:
-    """Eight seconds with a voice: every rail holds, music covers a fifth less of it, the balance stays; bytes repeat."""
+    """Eight seconds with a voice: all rails hold, music covers a fifth less of it, balance stays, bytes repeat."""
     folder = test_data / "ground_truth" / "potassium"
     stems = {}
     for name in SEPARATED:
