@@ -294,8 +294,10 @@ class Steps:
     async def _follow(self, settings: master_service_pb2.MasterSettings, leader: Done) -> None:
         """What the loudest song reached is the album's target, where that fell short of what was asked for."""
         report = (await self._stored(leader.prefix)).message("report", master_service_pb2.MasteringReport)
-        if report.deliverables[0].target_missed_reason and report.deliverables[0].HasField("integrated_lufs"):
-            settings.target_lufs = report.deliverables[0].integrated_lufs
+        # None where only a plan was asked for.
+        for delivered in report.deliverables[:1]:
+            if delivered.target_missed_reason and delivered.HasField("integrated_lufs"):
+                settings.target_lufs = delivered.integrated_lufs
 
     async def _tag(self, config: master_service_pb2.MasterConfig, job: JobContext, song: Done | None) -> None:
         """Tags and cover of the song, and over them the tags of the request."""
