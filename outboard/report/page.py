@@ -181,5 +181,6 @@ def _files(deliverables: Sequence[master_service_pb2.DeliverableReport]) -> str:
         lufs = f"{file.integrated_lufs:.2f} LUFS" if file.HasField("integrated_lufs") else "–"
         peak = f"{file.true_peak_dbtp:.2f} dBTP" if file.HasField("true_peak_dbtp") else "–"
         rate = f"{file.spec.sample_rate_hertz / 1000:g} kHz"
-        rows.append((file.name, rate, lufs, peak, f"{file.size_bytes / 1e6:.1f} MB", str(file.encodes)))
-    return table(("file", "rate", "loudness", "true peak", "size", "encodes"), rows) if rows else ""
+        size = f"{file.size_bytes / 1e6:.1f} MB"
+        rows.append((file.name, rate, lufs, peak, size, str(file.encodes), file.target_missed_reason))
+    return table(("file", "rate", "loudness", "true peak", "size", "encodes", "why not louder"), rows) if rows else ""

@@ -92,6 +92,7 @@ UNUSABLE: dict[str, tuple[Callable[[], bytes], str]] = {
     "no frames": (lambda: _wav(_tone(0.0)), "AUDIO_EMPTY"),
     "ten hours": (_ten_hours, "AUDIO_TOO_LONG"),
     "nine channels": (lambda: _wav(_tone(0.1, channels=9)), "AUDIO_TOO_MANY_CHANNELS"),
+    "ten channels": (lambda: _wav(_tone(0.1, channels=10)), "AUDIO_TOO_MANY_CHANNELS"),
     "4 kHz": (lambda: _wav(_tone(1.0, 4_000), 4_000), "AUDIO_SAMPLE_RATE_UNSUPPORTED"),
     "384 kHz": (lambda: _wav(_tone(0.1, 384_000), 384_000), "AUDIO_SAMPLE_RATE_UNSUPPORTED"),
     "NaN": (lambda: _with_sample(math.nan), "AUDIO_NOT_FINITE"),
@@ -360,6 +361,38 @@ def test_unsuitable_reference(mesh_client: Client, seconds: float) -> None:
     error = failure(job)
     assert isinstance(error, InvalidInput)
     assert error.reason == "REFERENCE_UNSUITABLE", error.message
+
+
+@pytest.mark.parametrize("kind", list(UNUSABLE))
+def test_unusable_reference(mesh_client: Client, kind: str) -> None:
+    """A reference that cannot be decoded has the reason that a song has, told of the reference."""
+    make, reason = UNUSABLE[kind]
+    settings = master_service_pb2.MasterSettings(intent=master_service_pb2.MASTER_INTENT_REFERENCE)
+    reference = mesh_client.upload(make())
+    job = _run(mesh_client, _wav(_tone(1.5)), stages=MASTER_ONLY, mastering=settings, references=[reference.name])
+    error = failure(job)
+    assert isinstance(error, InvalidInput)
+    assert error.reason == reason, error.message
+    assert error.violations[0].field == "job.references[0]"
+
+
+def test_mono_reference(mesh_client: Client) -> None:
+    """A mono reference at another rate is followed: the song comes to its loudness."""
+    time_s = np.arange(6 * 44_100) / 44_100
+    chord = sum(0.1 * np.sin(2 * np.pi * hertz * time_s) for hertz in (82.0, 220.0, 554.0, 1_320.0, 5_000.0))
+    pulses = 0.4 + 0.6 * np.exp(-((time_s * 3) % 1) * 5)
+    reference = mesh_client.upload(_wav((chord * pulses)[:, None], 44_100))
+    generator = np.random.default_rng(1)
+    song = (
+        0.05 * generator.standard_normal((6 * RATE_HERTZ, 2)) * (1.0 + np.sin(np.arange(6 * RATE_HERTZ) / 9e3))[:, None]
+    )
+    settings = master_service_pb2.MasterSettings(intent=master_service_pb2.MASTER_INTENT_REFERENCE)
+    job = _run(mesh_client, _wav(song), stages=MASTER_ONLY, mastering=settings, references=[reference.name])
+    assert job.state == v1.Job.STATE_SUCCEEDED, job.error
+    (heard,) = job.report.mastering.plan.match.references
+    assert heard.followed
+    assert job.report.mastering.target_reached, job.report.mastering.target_missed_reason
+    assert job.report.mastering.after.integrated_lufs == pytest.approx(heard.integrated_lufs, abs=0.1)
 
 
 def test_missing_reference(mesh_client: Client) -> None:
