@@ -139,6 +139,19 @@ class StripReport:
     integrated_after_lufs: float | None = None
     masking_before_index: float | None = None
     masking_after_index: float | None = None
+    spectrum_before_db: tuple[float, ...] = ()
+    spectrum_after_db: tuple[float, ...] = ()
+    correlation: float | None = None
+
+
+@dataclass(frozen=True)
+class MaskingPair:
+    """How far one strip alone covers another, before and after the strips' processors, 0 to 1."""
+
+    masker: str
+    masked: str
+    before_index: float
+    after_index: float
 
 
 @dataclass(frozen=True)
@@ -179,6 +192,8 @@ class MixReport:
         warnings: what a person should know.
         plugins: those that were asked for, by name.
         rails: every guard-rail that could be judged; none for a mix without a peak target.
+        masking: how strips cover one another, every pair.
+        band_hertz: centres of the auditory bands that spectra are given in.
     """
 
     engine: EngineInfo
@@ -192,3 +207,5 @@ class MixReport:
     warnings: tuple[Warning, ...] = field(default=())
     plugins: tuple[PluginRun, ...] = ()
     rails: tuple[GuardRail, ...] = ()
+    masking: tuple[MaskingPair, ...] = ()
+    band_hertz: tuple[float, ...] = ()

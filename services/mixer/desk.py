@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from outboard.audio.loudness import LoudnessMeter
 from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.stereo import StereoMeter, pan_gains
 from services.mixer.check import MIX_NAME
-from services.mixer.console import Bus, MixPlan, Strip, StripReport
-from services.mixer.masking import ErbMeter, Levels, indices, summed
+from services.mixer.console import Bus, MaskingPair, MixPlan, Strip, StripReport
+from services.mixer.masking import ErbMeter, Levels, indices, pairs, spectrum, summed
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 # Effects are faded out over this long at the end of the mix.
@@ -39,6 +40,10 @@ class _Meters:
     @property
     def mid_side_ratio_db(self) -> float | None:
         return self._stereo.mid_side_ratio_db
+
+    @property
+    def correlation(self) -> float | None:
+        return self._stereo.correlation
 
     @property
     def integrated_lufs(self) -> float | None:
@@ -97,6 +102,9 @@ class _StripAtWork:
             name=self.strip.stem,
             gain_db=self.strip.gain_db,
             role=self.strip.role,
+            spectrum_before_db=spectrum(self.bands_before.levels_db),
+            spectrum_after_db=spectrum(self.bands_after.levels_db),
+            correlation=self.after.correlation,
             masking_before_index=masking_before_index,
             masking_after_index=masking_after_index,
             processors=self.chain.reports(),
@@ -153,6 +161,8 @@ class _BusAtWork:
         return StripReport(
             name=self.bus.name,
             gain_db=self.bus.gain_db,
+            spectrum_after_db=spectrum(self.bands_after.levels_db),
+            correlation=self.after.correlation,
             masking_before_index=masking_before_index,
             masking_after_index=masking_after_index,
             processors=self.chain.reports(),
@@ -250,9 +260,16 @@ class Desk:
             tuple(strip.report(before[name], after[name]) for strip, name in zip(self._strips, names, strict=True)),
             (
                 *(bus.report(buses_before.get(bus.bus.name), buses_after.get(bus.bus.name)) for bus in self._buses),
-                self._mix.report(None, None),
+                replace(
+                    self._mix.report(None, None), spectrum_before_db=spectrum(summed(self.strip_levels()[0].values()))
+                ),
             ),
         )
+
+    def masking(self) -> tuple[MaskingPair, ...]:
+        """How strips cover one another so far."""
+        before, after = (pairs(levels) for levels in self.strip_levels())
+        return tuple(MaskingPair(*pair, index, after[pair]) for pair, index in before.items())
 
     def strip_levels(self) -> tuple[dict[str, Levels], dict[str, Levels]]:
         """Auditory levels of every strip at its fader, before and after its chain."""

@@ -180,3 +180,21 @@ def indices(levels: Mapping[str, Levels]) -> dict[str, float]:
         name: masking(one, [other for key, other in levels.items() if key != name]).index
         for name, one in levels.items()
     }
+
+
+def spectrum(levels: Levels) -> tuple[float, ...]:
+    """Mean level of every band in dB; none at all where nothing was measured."""
+    if not len(levels):
+        return ()
+    power = np.mean(10.0 ** (levels.astype(np.float64) / 10.0), axis=0)
+    return tuple(float(level) for level in 10.0 * np.log10(power))
+
+
+def pairs(levels: Mapping[str, Levels]) -> dict[tuple[str, str], float]:
+    """Of each two strips (masker, masked), how far the one alone covers the other."""
+    return {
+        (masker, masked): masking(levels[masked], [levels[masker]]).index
+        for masker in levels
+        for masked in levels
+        if masker != masked
+    }

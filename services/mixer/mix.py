@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from services.mixer.buses import MUSIC_BUS, VOCAL_BUS
 from services.mixer.check import check_plan
 from services.mixer.console import CONSOLE, GuardRail, MixPlan, MixReport, PluginRun, engine_info
 from services.mixer.desk import Desk, crest_factor_db
+from services.mixer.masking import CENTRES_HERTZ
 from services.mixer.rails import (
     MOST_ROUNDS,
     STEP_DB,
@@ -150,7 +152,7 @@ class _Finish:
     """What only the whole mix can tell: the trim to the peak target, and sides that are too loud."""
 
     def __init__(self, plan: MixPlan, desk: Desk, meter: StereoMeter, peak: float, rounds: int) -> None:
-        self.reports = desk.reports()
+        self.reports, self.masking = desk.reports(), desk.masking()
         self._plan, self._result, self._rounds = plan, _result(desk, meter, peak), rounds
         self._side_limit_db = side_limit_db(desk.source.meter.mid_side_ratio_db)
         self.meter = StereoMeter()
@@ -200,13 +202,16 @@ class _Finish:
 
 
 def _report(plan: MixPlan, finish: _Finish, frames: int, plugins: PluginRack) -> MixReport:
-    strips, buses = finish.reports
+    strips, (*buses, mixed) = finish.reports
+    # The mix as it leaves, turned down to its peak target.
+    turned = finish.trim_db - plan.trim_db
+    mixed = replace(mixed, spectrum_after_db=tuple(level + turned for level in mixed.spectrum_after_db))
     rails, told = finish.rails()
     return MixReport(
         engine=engine_info(CONSOLE),
         plan=plan,
         strips=strips,
-        buses=buses,
+        buses=(*buses, mixed),
         frames=frames,
         sample_peak_dbfs=finish.peak_dbfs,
         trim_db=finish.trim_db,
@@ -214,6 +219,8 @@ def _report(plan: MixPlan, finish: _Finish, frames: int, plugins: PluginRack) ->
         warnings=(*told, *plugins.warnings()),
         plugins=tuple(PluginRun(one.name, one.version, one.digest, one.reason) for one in plugins.used()),
         rails=rails,
+        masking=finish.masking,
+        band_hertz=CENTRES_HERTZ,
     )
 
 
