@@ -80,7 +80,7 @@ def dynamics(
             f"A loudness range of {analysis.loudness_range_lu:.1f} LU is evened out with a ratio of {ratio:.2f}."
         )
         processors.append(Processor("glue", _multiband(analysis, song, rms, ratio)))
-    else:
+    elif not song.spent:
         notes.append(f"Its dynamics are left alone (crest factor {crest:.1f} dB).")
     if profile.parallel_mix > 0.0 and not song.spent:
         mix = profile.parallel_mix * intensity
