@@ -1,8 +1,8 @@
 """What strips do to one another: who gives way to whom, while it needs the room.
 
-The lead vocal has the first claim. A strip of music that covers it (`masking`) gives way in the bands where it does,
-while the lead sings there and no longer; apart from that all music steps back a little under the lead. The bass gives
-way to the kick at 40 to 120 Hz, ahead of its stroke. Every move is a processor with a sidechain, so a plan shows it.
+Voices have the first claim. Strips of music that cover them (`masking`) give way in the bands where they do, while
+voices sing there and no longer; apart from that all music steps back a little under the lead. The bass gives way to
+the strokes of a kick at 40 to 120 Hz, ahead of them. Every move is a processor with a sidechain, so a plan shows it.
 """
 
 from __future__ import annotations
