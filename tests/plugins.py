@@ -29,6 +29,17 @@ def copy_bundle(name: str, folder: Path, new_name: str = "") -> Path:
     return binary.rename(binary.with_name(f"{new_name or name}.so"))
 
 
+def old_bundle(folder: Path, name: str = "Old") -> Path:
+    """A bundle whose binary says that it is for 32-bit machines."""
+    binary = copy_bundle("ZamCompX2", folder, name)
+    with binary.open("r+b") as file:
+        file.seek(4)
+        file.write(b"\x01")  # ELFCLASS32
+        file.seek(18)
+        file.write((3).to_bytes(2, "little"))  # EM_386
+    return binary
+
+
 def crashing_bundle(folder: Path, name: str = "Crasher") -> Path:
     """A bundle that ends its process as it is loaded."""
     compiler = shutil.which("cc") or shutil.which("gcc")

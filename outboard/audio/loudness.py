@@ -113,7 +113,26 @@ def _weigh(
     """Filter frames begin..end (transposed direct form II) and add their squares to sums (channels,)."""
     b0, b1, b2, a1, a2 = coefficients[0]
     c1, c2 = coefficients[1, 3], coefficients[1, 4]
-    for channel in range(block.shape[0]):
+    first = 0
+    if block.shape[0] == 2:  # both in one loop: two independent recursions hide each other's latency
+        s1, s2, s3, s4 = state[0]
+        t1, t2, t3, t4 = state[1]
+        left, right = sums[0], sums[1]
+        for frame in range(begin, end):
+            x, u = np.float64(block[0, frame]), np.float64(block[1, frame])
+            y, v = b0 * x + s1, b0 * u + t1
+            s1, t1 = b1 * x - a1 * y + s2, b1 * u - a1 * v + t2
+            s2, t2 = b2 * x - a2 * y, b2 * u - a2 * v
+            z, w = y + s3, v + t3
+            s3, t3 = -2.0 * y - c1 * z + s4, -2.0 * v - c1 * w + t4
+            s4, t4 = y - c2 * z, v - c2 * w
+            left += z * z
+            right += w * w
+        sums[0], sums[1] = left, right
+        state[0, 0], state[0, 1], state[0, 2], state[0, 3] = s1, s2, s3, s4
+        state[1, 0], state[1, 1], state[1, 2], state[1, 3] = t1, t2, t3, t4
+        first = 2
+    for channel in range(first, block.shape[0]):
         s1, s2, s3, s4 = state[channel]
         total = sums[channel]
         row = block[channel]

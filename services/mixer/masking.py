@@ -63,6 +63,7 @@ class ErbMeter:
         edges = [erb_hertz(_FIRST + band) for band in range(BANDS + 1)]
         self._edges = np.searchsorted(hertz, edges)
         self._window = np.hanning(self._size + 1)[:-1]
+        self._scale = 2.0 / (self._size * float(np.sum(self._window**2)))
         self._moments: list[Levels] = []
         self._kept = np.zeros((2, 0))
         self._at = 0
@@ -92,11 +93,13 @@ class ErbMeter:
 
     def _level(self, frame: NDArray[np.float64]) -> Levels:
         spectra = scipy.fft.rfft(frame * self._window, axis=-1)
-        power = 2.0 * np.mean(spectra.real**2 + spectra.imag**2, axis=0) / (self._size * float(np.sum(self._window**2)))
-        sums = np.array(
-            [power[a : max(b, a + 1)].sum() for a, b in zip(self._edges[:-1], self._edges[1:], strict=True)]
-        )
-        return np.asarray(np.clip(10.0 * np.log10(sums + 1e-12), _FLOOR_DB, _TOP_DB), np.float32)
+        power = np.einsum("cf,cf->f", spectra.real, spectra.real)
+        power += np.einsum("cf,cf->f", spectra.imag, spectra.imag)
+        # Bands that the transform does not resolve have the bin at their lower edge, those above Nyquist a zero.
+        power = np.append(power, 0.0)[: max(self._edges[-1], self._edges[-2] + 1)]
+        sums = np.add.reduceat(power, self._edges[:-1]) * (self._scale / len(frame))
+        levels = 10.0 * np.log10(sums + 1e-12)
+        return np.minimum(np.maximum(levels, _FLOOR_DB), _TOP_DB).astype(np.float32)
 
 
 def erb_levels(stem: NDArray[np.float32], sample_rate_hertz: int) -> Levels:

@@ -99,6 +99,7 @@ def mix(
                 break
             plan, rounds = better, rounds + 1
             spool.clear()
+            rack.close()
         rack.close()
         finish = _Finish(plan, desk, meter, peak, rounds)
         rendered = spool.array

@@ -18,7 +18,7 @@ from outboard.audio.plugins.host import BLOCK_FRAMES, PluginHost, PluginLimits, 
 from outboard.audio.plugins.rack import HostedPlugin, PluginRack
 from outboard.audio.processors import Compressor, Plugin, Processor
 from outboard.settings import PluginSettings
-from tests.plugins import copy_bundle, crashing_bundle, zam_folder
+from tests.plugins import copy_bundle, crashing_bundle, old_bundle, zam_folder
 
 RATE = 48_000
 
@@ -84,12 +84,7 @@ def test_a_plugin_that_is_not_there(host: PluginHost) -> None:
 
 def test_a_plugin_for_another_machine(tmp_path: Path) -> None:
     """A 32-bit binary, a bundle without one for this machine, and a file that is no binary are told apart."""
-    binary = copy_bundle("ZamCompX2", tmp_path, "Old")
-    with binary.open("r+b") as file:
-        file.seek(4)
-        file.write(b"\x01")  # ELFCLASS32
-        file.seek(18)
-        file.write((3).to_bytes(2, "little"))  # EM_386
+    old_bundle(tmp_path)
     other = copy_bundle("ZamCompX2", tmp_path, "Elsewhere")
     other.parent.rename(other.parent.with_name("riscv64-linux"))
     text = copy_bundle("ZamCompX2", tmp_path, "Text")
