@@ -80,10 +80,12 @@ def judged(case: Case, voice: VoiceEngine | None, *engines: str) -> tuple[float,
     return distance_db(case.stem, output), before, after
 
 
-def matrix(found: list[Stem], voice: VoiceEngine | None) -> Iterator[Row]:
-    """The pathologies, by the whole chain and by each engine alone."""
-    chains: dict[str, tuple[str, ...]] = {"auto": (), REPAIR: (REPAIR,), BANDWIDTH: (BANDWIDTH,)}
-    if voice is not None:
+def matrix(found: list[Stem], voice: VoiceEngine | None, *, alone: bool = True) -> Iterator[Row]:
+    """The pathologies, by the whole chain and, if wanted, by each engine alone."""
+    chains: dict[str, tuple[str, ...]] = {"auto": ()}
+    if alone:
+        chains |= {REPAIR: (REPAIR,), BANDWIDTH: (BANDWIDTH,)}
+    if alone and voice is not None:
         chains[DEEPFILTERNET3] = (DEEPFILTERNET3,)
     gains: dict[tuple[str, str], list[float]] = defaultdict(list)
     mended: list[bool] = []

@@ -142,6 +142,8 @@ class EnvelopeMeter:
         # The quarters' middles in octaves from the wall.
         middles = np.arange(-4, 0) / 4.0 + 0.125
         own, at_wall = np.polyfit(middles, np.array(quarters), 1)
+        # What rises towards the wall, a whistle say, does not go on rising; what dips there is as low as that.
+        at_wall = min(float(at_wall), quarters[-1], float(np.mean(quarters)))
         slope = _OWN_SHARE * own + (1.0 - _OWN_SHARE) * _USUAL_SLOPE_DB
         level = float(np.clip(at_wall - half, _STEEPEST_SLOPE_DB / 2.0, 6.0))
         # Half an octave lies between the second quarter and the fourth.

@@ -133,7 +133,7 @@ ENGINES: tuple[EngineInfo, ...] = (
     ),
     EngineInfo(
         BANDWIDTH,
-        2,
+        3,
         description="Gives a stem that was cut off a new top: the band below the wall, in the stem's own envelope.",
     ),
     EngineInfo(PASSTHROUGH, 1, description="Leaves the stem as it is, bit by bit."),
