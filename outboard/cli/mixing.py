@@ -50,8 +50,9 @@ def mix(
     """Mixes stems on the console."""
     roles = _roles(role or [], stems)
     names = [path.stem for path in stems]
-    if len(set(names)) < len(names):
-        raise errors.InvalidInput("two stems have one name", field="stems")
+    if repeated := next((name for name in names if names.count(name) > 1), ""):
+        message = f"two stems are called {repeated!r}: a stem's name is its file's, which must be its own"
+        raise errors.InvalidInput(message, field="stems")
     for path in stems:
         existing(path, "stems")
     target = checked_output(folder, stems, plan, ("mix.wav", "report.*"), plan_only=plan_only)

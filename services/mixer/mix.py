@@ -208,6 +208,8 @@ def _report(plan: MixPlan, finish: _Finish, frames: int, plugins: PluginRack) ->
     turned = finish.trim_db - plan.trim_db
     mixed = replace(mixed, spectrum_after_db=tuple(level + turned for level in mixed.spectrum_after_db))
     rails, told = finish.rails()
+    if finish.peak == 0.0:
+        told = [Warning("SILENT_INPUT", "The mix is silent: so are all of its stems."), *told]
     return MixReport(
         engine=engine_info(CONSOLE),
         plan=plan,

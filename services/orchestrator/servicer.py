@@ -34,38 +34,47 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         self._store = store
 
     async def CreateJob(self, request: messages.CreateJobRequest, context: Context) -> messages.Job:  # noqa: N802
+        """Starts a job."""
         return await self._jobs.create(current_tenant(), request)
 
     async def GetJob(self, request: messages.GetJobRequest, context: Context) -> messages.Job:  # noqa: N802
+        """One job."""
         return await self._jobs.get(current_tenant(), request.name)
 
     async def ListJobs(self, request: messages.ListJobsRequest, context: Context) -> messages.ListJobsResponse:  # noqa: N802
+        """A page of jobs."""
         return await self._jobs.page(current_tenant(), request)
 
     async def CancelJob(self, request: messages.CancelJobRequest, context: Context) -> messages.Job:  # noqa: N802
+        """Stops a job."""
         return await self._jobs.cancel(current_tenant(), request.name)
 
     async def DeleteJob(self, request: messages.DeleteJobRequest, context: Context) -> empty_pb2.Empty:  # noqa: N802
+        """Removes a job that has ended."""
         await self._jobs.delete(current_tenant(), request.name)
         return empty_pb2.Empty()
 
     async def WatchJob(  # noqa: N802
         self, request: messages.WatchJobRequest, context: Context
     ) -> AsyncIterator[messages.WatchJobResponse]:
+        """State and progress until the job ends."""
         async for job in self._jobs.watch(current_tenant(), request.name):
             yield messages.WatchJobResponse(job=job)
 
     async def UploadAudio(  # noqa: N802
         self, request_iterator: AsyncIterator[messages.UploadAudioRequest], context: Context
     ) -> messages.Upload:
+        """Takes a file."""
         return await self._uploads.receive(current_tenant(), aiter(request_iterator))
 
     async def GetUpload(self, request: messages.GetUploadRequest, context: Context) -> messages.Upload:  # noqa: N802
+        """How much of an upload has arrived."""
         return uploads_module.message(await self._uploads.get(current_tenant(), request.name))
 
     async def CreateUploadUrl(  # noqa: N802
         self, request: messages.CreateUploadUrlRequest, context: Context
     ) -> messages.CreateUploadUrlResponse:
+        """A URL to send a file to."""
         key = f"{current_tenant()}/uploads/url"
         url = await in_thread(self._store.upload_url, key, _URL_SECONDS)
         response = messages.CreateUploadUrlResponse(url=url)
@@ -75,6 +84,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     async def DownloadArtifact(  # noqa: N802
         self, request: messages.DownloadArtifactRequest, context: Context
     ) -> AsyncIterator[messages.DownloadArtifactResponse]:
+        """The bytes of an artifact, from an offset."""
         artifact = await self._jobs.artifact(current_tenant(), request.name)
         if not 0 <= request.offset <= artifact.size:
             raise InvalidInput(f"an offset is 0 to {artifact.size}, not {request.offset}", field="offset")
@@ -92,6 +102,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     async def CreateDownloadUrl(  # noqa: N802
         self, request: messages.CreateDownloadUrlRequest, context: Context
     ) -> messages.CreateDownloadUrlResponse:
+        """A URL to fetch an artifact from."""
         artifact = await self._jobs.artifact(current_tenant(), request.name)
         url = await in_thread(self._store.download_url, artifact.key, _URL_SECONDS)
         response = messages.CreateDownloadUrlResponse(url=url)

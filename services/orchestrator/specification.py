@@ -53,18 +53,22 @@ class Route:
 
     @property
     def separates(self) -> bool:
+        """Whether the song goes through the separator."""
         return Stage.STAGE_SEPARATE in self.stages
 
     @property
     def restores(self) -> bool:
+        """Whether stems go through the restorer."""
         return Stage.STAGE_RESTORE in self.stages
 
     @property
     def mixes(self) -> bool:
+        """Whether stems go to the console."""
         return Stage.STAGE_MIX in self.stages
 
     @property
     def masters(self) -> bool:
+        """Whether the job makes masters."""
         return Stage.STAGE_MASTER in self.stages
 
     @property

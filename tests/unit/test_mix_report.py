@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> MixReport:
     stems = {"voice": _noise(1, 0.1), "keys": _noise(2, 0.2), "bass": bass}
     strips = (Strip("voice", "lead_vocal"), Strip("keys", "keys", gain_db=-2.0, chain=(BELL,)), Strip("bass", "bass"))
     plan = MixPlan(strips, peak_target_dbfs=-20.0)
-    blocks = mix(stems, RATE, plan, spool_directory=tmp_path_factory.mktemp("spool"), corrections=0)
+    return _told(stems, plan, tmp_path_factory.mktemp("spool"))
+
+
+def _told(stems: dict[str, np.ndarray], plan: MixPlan, folder: Path) -> MixReport:
+    blocks = mix(stems, RATE, plan, spool_directory=folder, corrections=0)
     while True:
         try:
             next(blocks)
@@ -80,3 +86,11 @@ def test_every_strip_tells_its_correlation(report: MixReport) -> None:
     """Both ears hear the same here: 1."""
     for part in (*report.strips, *report.buses):
         assert part.correlation == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_silent_mix_says_so(tmp_path: Path) -> None:
+    """Stems that are all silent are an ordinary input with a warning; nobody covers anybody."""
+    silence = {name: np.zeros((2, RATE), np.float32) for name in ("a", "b")}
+    report = _told(silence, MixPlan((Strip("a", "other"), Strip("b", "other"))), tmp_path)
+    assert [warning.code for warning in report.warnings] == ["SILENT_INPUT"]
+    assert all(pair.before_index == pair.after_index == 0.0 for pair in report.masking)
