@@ -31,13 +31,13 @@ _log = logging.getLogger(__name__)
 _FAMILY = (
     EngineInfo(
         "htdemucs_ft",
-        1,
+        2,
         description="Hybrid Transformer Demucs, four networks each tuned for one stem: the best, and the slowest.",
         stem_counts=(2, 4),
     ),
-    EngineInfo("htdemucs", 1, description="Hybrid Transformer Demucs, one network.", stem_counts=(2, 4)),
+    EngineInfo("htdemucs", 2, description="Hybrid Transformer Demucs, one network.", stem_counts=(2, 4)),
     EngineInfo(
-        "htdemucs_6s", 1, description="Hybrid Transformer Demucs with guitar and piano.", stem_counts=(2, 4, 5, 6)
+        "htdemucs_6s", 2, description="Hybrid Transformer Demucs with guitar and piano.", stem_counts=(2, 4, 5, 6)
     ),
 )
 

@@ -16,6 +16,7 @@ import torch
 
 from outboard.errors import OutboardError
 from outboard.models.htdemucs import transform
+from outboard.models.htdemucs.layers import ExportedCore
 from outboard.models.htdemucs.network import Core, load, segment_frames
 from outboard.models.htdemucs.variants import VARIANTS
 
@@ -44,7 +45,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            export(Core(load(Path(weights), variant.sources), variant.kept), Path(target))
+            export(ExportedCore(load(Path(weights), variant.sources), variant.kept), Path(target))
     except OutboardError as error:
         print(f"{error.reason}: {error.message}", file=sys.stderr)
         return 1

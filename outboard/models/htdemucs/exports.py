@@ -1,6 +1,6 @@
 """The exported cores: made once, stored beside the weights, found by the weights' digest.
 
-    MODELS/htdemucs_ft/exports/04573f0d-vocals-1a2b3c4d5e6f7788-1.onnx
+    MODELS/htdemucs_ft/exports/04573f0d-vocals-1a2b3c4d5e6f7788-2.onnx
 
 A file is named after the network, the sources it keeps, the digest of its weights and the version of the export, so a
 change of any of them makes a new one and an old one is never taken for it. The export runs in a process of its own:
@@ -22,7 +22,7 @@ from outboard.models.weights_files import sha256
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _DIGITS = 16
 
 

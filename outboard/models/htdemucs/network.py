@@ -81,8 +81,8 @@ class Core(torch.nn.Module):
         for index, (encode, encode_t) in enumerate(zip(network.encoder, network.tencoder, strict=True)):
             lengths.append(x.shape[-1])
             lengths_t.append(xt.shape[-1])
-            xt = encode_t(xt)
-            x = encode(x, None)
+            xt = self.encode(encode_t, xt)
+            x = self.encode(encode, x)
             if index == 0 and network.freq_emb is not None:
                 rows = torch.arange(x.shape[-2], device=x.device)
                 x = x + network.freq_emb_scale * network.freq_emb(rows).t()[None, :, :, None].expand_as(x)
@@ -90,11 +90,21 @@ class Core(torch.nn.Module):
             skips_t.append(xt)
         x, xt = self._transformed(x, xt)
         for decode, decode_t in zip(network.decoder, network.tdecoder, strict=True):
-            x, _ = decode(x, skips.pop(), lengths.pop())
-            xt, _ = decode_t(xt, skips_t.pop(), lengths_t.pop())
+            x = self.decode(decode, x, skips.pop(), lengths.pop())
+            xt = self.decode(decode_t, xt, skips_t.pop(), lengths_t.pop())
         x = x.view(x.shape[0], len(self.kept), -1, *spectrogram.shape[-2:])
         xt = xt.view(xt.shape[0], len(self.kept), -1, mix.shape[-1])
         return x * deviation[:, None] + mean[:, None], xt * deviation_t[:, None] + mean_t[:, None]
+
+    def encode(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
+        """One of upstream's encoder layers."""
+        encoded: torch.Tensor = layer(x)
+        return encoded
+
+    def decode(self, layer: Any, x: torch.Tensor, skip: torch.Tensor, length: int) -> torch.Tensor:
+        """One of upstream's decoder layers, to so many steps of time."""
+        decoded: torch.Tensor = layer(x, skip, length)[0]
+        return decoded
 
     def _transformed(self, x: torch.Tensor, xt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         network = self.network
