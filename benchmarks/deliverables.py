@@ -1,6 +1,6 @@
 """What every kind of delivered file keeps of its ceiling and its loudness, on hostile signals and on songs.
 
-    python -m benchmarks.deliverables [--quick] [--songs] [--json] [--data DIR]
+    python -m benchmarks.deliverables [--quick] [--songs | --memory] [--json] [--data DIR]
 
 Six hostile signals (full-scale squares, clicks, noise bursts, random signs, inter-sample peaks of 6 dB, DC steps;
 5.5 s) times four intents (streaming, loud, custom at -12 LUFS and -2 dBTP, reference) times 19 kinds of file (wav of
@@ -12,12 +12,17 @@ Per kind of file, worst of all: the highest of the contract's three true-peak me
 ceiling (goal: at most 0.05 dB, mp3 0.2 dB); beside it the reading of ffmpeg's ebur128, which no guard watches; how far
 the file is from the target without a reason of its own (goal: 0.1 LU); and what it is off the loudness of the first
 lossless file of the same master, which is what coding took (mp3, goal: 0.05 LU).
+
+`--memory`: peak anonymous memory (RssAnon + RssShmem) while a loud master on disk becomes a wav, a flac and an mp3 of
+128 kbit/s at another rate, 8 minutes against 2 (quick: 1 against a third). Goal: at most 1.15 times.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,14 +33,16 @@ from numpy.typing import NDArray
 
 from benchmarks import ffmpeg_meter, rows
 from benchmarks.hostile import HOSTILE, every_file, hostile
+from benchmarks.memory import anonymous_mebibytes
 from benchmarks.rows import Row
 from outboard.audio.analysis import analyze
 from outboard.audio.demo import synthesise
 from outboard.audio.files import decode, to_stereo
+from outboard.audio.limiter import LimiterSettings
 from outboard.audio.loudness import integrated_loudness
 from outboard.audio.spool import Spool, blocks, default_directory
 from outboard.audio.true_peak import measure_true_peak
-from services.master.deliver import tolerance_db
+from services.master.deliver import Target, deliver, tolerance_db
 from services.master.master import master
 from services.master.plan import plan
 from services.master.reference import Reference
@@ -163,14 +170,58 @@ def table(readings: Iterable[Reading]) -> Iterator[Row]:
             )
 
 
+def memory_row(*, quick: bool) -> Row:
+    """The longer against the shorter; the shorter goes first, so that what it leaves behind counts against us."""
+    short, long = (1.0 / 3.0, 1.0) if quick else (2.0, 8.0)
+    song = hostile_song()
+    peaks = [peak_mebibytes(song, minutes) for minutes in (short, long)]
+    return rows.at_most(f"memory: {long:.1f} min / {short:.1f} min", peaks[1], peaks[0], "MiB", 1.15)
+
+
+def hostile_song() -> NDArray[np.float32]:
+    """Twenty seconds of a demo song under bursts of noise, at its ceiling everywhere."""
+    song = synthesise(300, 20.0).clean
+    return np.clip(4.0 * song + 0.3 * hostile("noise_bursts", RATE_HERTZ, 20.0), -0.85, 0.85).astype(np.float32)
+
+
+def peak_mebibytes(song: NDArray[np.float32], minutes: float) -> float:
+    """Highest anonymous memory while a repeated song is delivered."""
+    peak, ended = [0.0], threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(0.02):
+            peak[0] = max(peak[0], anonymous_mebibytes(os.getpid()))
+
+    files = (
+        DeliverableSpec("a", "wav", 44100), DeliverableSpec("b", "flac", 44100),
+        DeliverableSpec("c", "mp3", 44100, bitrate_kbps=128),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=default_directory()) as folder, Spool(2) as spool:
+        for _ in range(round(minutes * 60.0 * RATE_HERTZ / song.shape[1])):
+            spool.append(song)
+        lufs = integrated_loudness(blocks(spool.array), RATE_HERTZ)
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        for file in files:
+            limiter = LimiterSettings(ceiling_dbtp=-1.04)
+            target = Target(file, Path(folder), -1.0, limiter, lufs, 0, None, Spool)
+            deliver(spool.array, RATE_HERTZ, target, lambda fraction: None)
+        ended.set()
+        sampler.join()
+    return peak[0]
+
+
 def main() -> int:
     """Prints the rows; 0 where every goal holds."""
     options = rows.parser(__doc__)
     options.add_argument("--songs", action="store_true", help="songs instead of hostile signals")
+    options.add_argument("--memory", action="store_true", help="memory instead of ceilings")
     options.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     given = options.parse_args()
     files = every_file()[:: 6 if given.quick else 1]
-    if given.songs:
+    if given.memory:
+        found = [memory_row(quick=given.quick)]
+    elif given.songs:
         files = tuple(file for file in every_file() if file.name in SONG_FILES)[:: 3 if given.quick else 1]
         found = list(table(song_readings(given.data, files)))
     else:
