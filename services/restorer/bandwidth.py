@@ -123,15 +123,40 @@ def rendered(
             for number, start in enumerate(starts):
                 added = replicator.addition(padded_part(array, start - around, size + 2 * around), number)
                 added = np.zeros((array.shape[0], size), np.float32) if added is None else added
-                powers.append(_step_powers(added))
+                powers.append(step_powers(added))
                 additions.append(added)
                 second((start + size) / array.shape[1])
-        gains = _gains(np.concatenate([*powers, np.zeros(0)]), how, power)
-        used = how.amount * _kept_share(powers, gains)
-        return _sum(array, additions, gains, size, directory, last), used
+        return held(array, additions, powers, how, power, size, directory, last)
 
 
-def _step_powers(added: Audio) -> NDArray[np.float64]:
+def held(
+    array: Audio,
+    additions: Spool,
+    powers: list[NDArray[np.float64]],
+    how: BandwidthPlan,
+    power: float,
+    size: int,
+    directory: Path | None,
+    progress: Progress,
+) -> tuple[Spool, float]:
+    """The stem and what was made for it, as much of that as the limit allows; and the amount used, 0 to 1.
+
+    Args:
+        array: the stem.
+        additions: at the plan's amount, at least as long.
+        powers: of the additions, by :func:`step_powers` for every cell.
+        how: what is done.
+        power: mean power of the stem.
+        size: frames of a cell.
+        directory: for the result.
+        progress: called after every cell.
+    """
+    gains = _gains(np.concatenate([*powers, np.zeros(0)]), how, power)
+    used = how.amount * _kept_share(powers, gains)
+    return _sum(array, additions, gains, size, directory, progress), used
+
+
+def step_powers(added: Audio) -> NDArray[np.float64]:
     """Mean power of every step of a cell."""
     squared = np.mean(np.square(added, dtype=np.float64), axis=0)
     return np.asarray(squared.reshape(HOPS_PER_CELL, -1).mean(axis=1))

@@ -7,10 +7,12 @@ delivered, and memory does not grow with its length.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import logging
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,13 @@ from numpy.typing import NDArray
 from outboard.audio.reporting import EngineInfo, Progress, Warning, part
 from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
-from services.restorer import bandwidth
+from services.restorer import bandwidth, superresolution
+from services.restorer.attempts import Failure, told
 from services.restorer.diagnosis import Examination, LevelMeter, cells, diagnose, examine
 from services.restorer.repair import actions, decide, repaired
 from services.restorer.settings import (
+    AUDIOSR,
+    AUDIOSR_SPEECH,
     BANDWIDTH,
     DEEPFILTERNET3,
     ENGINES,
@@ -35,6 +40,7 @@ from services.restorer.settings import (
     engines,
     resolved_steps,
 )
+from services.restorer.superresolution import DEFAULT_GUIDANCE, DEFAULT_STEPS, DrawingEngine, Sampling
 from services.restorer.voice import VoiceEngine, VoicePlan, plan, rendered
 
 __all__ = ["Diagnosis", "RestorationReport", "RestorationSettings", "RestorationStep", "diagnose", "engines", "restore"]
@@ -42,6 +48,8 @@ __all__ = ["Diagnosis", "RestorationReport", "RestorationSettings", "Restoration
 Audio = NDArray[np.float32]
 
 EXAMINING_SHARE = 0.3  # of the work, for progress
+EXTENDING = (AUDIOSR, AUDIOSR_SPEECH, BANDWIDTH)
+_log = logging.getLogger(__name__)
 
 
 def restore(
@@ -51,6 +59,7 @@ def restore(
     progress: Progress | None = None,
     voice: VoiceEngine | None = None,
     directory: Path | None = None,
+    drawing: Mapping[str, DrawingEngine] = MappingProxyType({}),
 ) -> Generator[Audio, None, RestorationReport]:
     """Restore a stem.
 
@@ -61,6 +70,7 @@ def restore(
         progress: called with the fraction done after every cell (65536 frames at 48 kHz); may raise to cancel.
         voice: what takes noise from voices; None: nothing does.
         directory: for what must be seen whole between two steps; the system's temporary folder unless given.
+        drawing: what draws new upper bands, by name; where none can, `bandwidth` does it.
 
     Yields:
         the restored stem in order, (channels, cell), as many frames as came in, aligned to the frame.
@@ -72,20 +82,26 @@ def restore(
         InvalidInput: AUDIO_NOT_FINITE, ENGINE_UNKNOWN, or a bad setting.
     """
     steps = resolved_steps(settings)
-    if voice is None and not settings.steps:
-        steps = tuple(step for step in steps if step.engine != DEEPFILTERNET3)
+    if not settings.steps:
+        absent = {DEEPFILTERNET3} if voice is None else set()
+        absent |= {AUDIOSR} - set(drawing)
+        steps = tuple(step for step in steps if step.engine not in absent)
     if array.ndim != 2 or array.shape[0] < 1:
         raise InvalidInput(f"a stem is (channels, frames), not {array.shape}", field="chunk")
     report_progress = progress or _ignore
     if steps[0].engine == PASSTHROUGH:
         return (yield from _pass_through(array, sample_rate_hertz, report_progress))
     examined = examine(array, sample_rate_hertz, lambda fraction: report_progress(EXAMINING_SHARE * fraction))
-    work = _Work(array, sample_rate_hertz, examined, voice, directory, part(report_progress, EXAMINING_SHARE, 1.0))
+    rest = part(report_progress, EXAMINING_SHARE, 1.0)
+    work = _Work(array, sample_rate_hertz, examined, voice, drawing, directory, rest)
     with ExitStack() as spools:
         for index, step in enumerate(steps):
             work.begin(index, len(steps))
             if step.engine == BANDWIDTH:
                 work.extend(step, settings, spools=spools)
+            elif step.engine in (AUDIOSR, AUDIOSR_SPEECH):
+                is_followed = BANDWIDTH in [later.engine for later in steps[index + 1 :]]
+                work.draw(step, settings, is_followed=is_followed, spools=spools)
             elif step.engine != REPAIR:
                 work.denoise(step, settings.role, is_named=bool(settings.steps), spools=spools)
             elif all(work.is_idle(later, settings.role) for later in steps[index + 1 :]):
@@ -134,6 +150,7 @@ class _Work:
     sample_rate_hertz: int
     examined: Examination
     voice: VoiceEngine | None
+    drawing: Mapping[str, DrawingEngine]
     directory: Path | None
     progress: Progress
 
@@ -161,8 +178,8 @@ class _Work:
 
     def is_idle(self, step: RestorationStep, role: str) -> bool:
         """Whether a step will do nothing."""
-        if step.engine == BANDWIDTH:
-            return not bandwidth.plan(role, step.amount, self.examined.cutoff).amount
+        if step.engine in EXTENDING:
+            return not self._extension_plan(step, role).amount
         return step.engine != REPAIR and (self._cannot(step) or not self._voice_plan(step, role).amount)
 
     def take(self, array: Audio) -> None:
@@ -193,17 +210,16 @@ class _Work:
                 why = self.voice.info.unavailable_reason if self.voice else "it is not offered here"
                 how = replace(how, reason=f"{how.reason}; but {step.engine} cannot run: {why}")
                 if is_named:
-                    self._fail(step.engine, why)
+                    self._fail(step.engine, (_absent(self.voice.info if self.voice else None),))
             self._actions.append(RestorationAction(step.engine, "noise", 0.0, how.reason, floor, floor))
             return
         assert self.voice is not None
-        result, told = rendered(
+        result, given = rendered(
             self.array, self.sample_rate_hertz, self.voice, how, self.directory, self._step_progress
         )
         if result is None:
-            assert isinstance(told, tuple)
-            failed = "; in smaller blocks: ".join(failure.message for failure in told)
-            self._fail(step.engine, failed)
+            assert isinstance(given, tuple)
+            self._fail(step.engine, given)
             self._actions.append(
                 RestorationAction(step.engine, "noise", 0.0, f"{how.reason}; but the engine failed", floor, floor)
             )
@@ -211,16 +227,16 @@ class _Work:
         self.take(spools.enter_context(result).array)
         self._unchanged = False
         self._engines.append(self.voice.info)
-        assert isinstance(told, float)
-        guarded = f"; backed off to {told:.2f} of it, where more than noise would have gone" if told < 1.0 else ""
+        assert isinstance(given, float)
+        guarded = f"; backed off to {given:.2f} of it, where more than noise would have gone" if given < 1.0 else ""
         left = self._left.noise_floor_dbfs
         self._actions.append(
-            RestorationAction(step.engine, "noise", how.amount * told, how.reason + guarded, floor, left)
+            RestorationAction(step.engine, "noise", how.amount * given, how.reason + guarded, floor, left)
         )
 
     def extend(self, step: RestorationStep, settings: RestorationSettings, *, spools: ExitStack) -> None:
         """Give a stem that was cut off a new top."""
-        how = bandwidth.plan(settings.role, step.amount, self.examined.cutoff)
+        how = self._extension_plan(step, settings.role)
         before = self.examined.diagnosis.bandwidth_hertz
         reason, amount, after = how.reason, 0.0, before
         if how.amount:
@@ -239,10 +255,63 @@ class _Work:
             self._engines.append(_engine(BANDWIDTH))
             after = self._left.bandwidth_hertz
             if amount < 0.999 * how.amount:
-                reason += (
-                    f"; its loudest moments held back, so that it stays {-(how.limit_db or 0.0):.0f} dB below the stem"
-                )
+                reason += _held_back(how)
         self._actions.append(RestorationAction(BANDWIDTH, "extension", amount, reason, before, after))
+
+    def draw(
+        self, step: RestorationStep, settings: RestorationSettings, *, is_followed: bool, spools: ExitStack
+    ) -> None:
+        """Have a network draw the new top; where it cannot, `bandwidth` makes one.
+
+        Args:
+            step: of the network.
+            settings: of the request.
+            is_followed: `bandwidth` is a step of the chain anyway.
+            spools: closed when the stem is done.
+        """
+        how = self._extension_plan(step, settings.role)
+        before = self.examined.diagnosis.bandwidth_hertz
+        engine = self.drawing.get(step.engine)
+        if not how.amount:
+            self._actions.append(RestorationAction(step.engine, "extension", 0.0, how.reason, before, before))
+            return
+        failures: tuple[Failure, ...]
+        if engine is None or not engine.info.available:
+            failures = (_absent(engine.info if engine else None),)
+        else:
+            sampling = Sampling(
+                settings.seed or 0, step.diffusion_steps or DEFAULT_STEPS, step.guidance_scale or DEFAULT_GUIDANCE
+            )
+            result, told_back = superresolution.rendered(
+                self.array,
+                self.sample_rate_hertz,
+                engine,
+                how,
+                self.examined.power,
+                sampling,
+                self.directory,
+                self._step_progress,
+            )
+            if result is not None:
+                assert isinstance(told_back, float)
+                self.take(spools.enter_context(result).array)
+                self._unchanged = False
+                self._engines.append(engine.info)
+                reason = how.reason + (_held_back(how) if told_back < 0.999 * how.amount else "")
+                after = self._left.bandwidth_hertz
+                self._actions.append(RestorationAction(step.engine, "extension", told_back, reason, before, after))
+                return
+            assert isinstance(told_back, tuple)
+            failures = told_back
+        instead = f"{BANDWIDTH} takes its place"
+        if settings.steps or (engine and engine.info.available):
+            self._fail(step.engine, failures, instead)
+        else:
+            _log.info("an engine is not here", extra={"engine": step.engine, "error": told(failures)})
+        reason = f"{how.reason}; but {step.engine} cannot draw, {instead}: {told(failures)}"
+        self._actions.append(RestorationAction(step.engine, "extension", 0.0, reason, before, before))
+        if not is_followed:
+            self.extend(RestorationStep(BANDWIDTH, step.amount), settings, spools=spools)
 
     def report(self, warnings: tuple[Warning, ...]) -> RestorationReport:
         """All of it."""
@@ -257,6 +326,14 @@ class _Work:
             failed_engines=tuple(self._failed),
         )
 
+    def _extension_plan(self, step: RestorationStep, role: str) -> bandwidth.BandwidthPlan:
+        if step.engine == AUDIOSR_SPEECH and step.amount is None:
+            return bandwidth.BandwidthPlan(0.0, "made for the spoken word, and not asked for with an amount")
+        how = bandwidth.plan(role, step.amount, self.examined.cutoff)
+        if how.amount and not superresolution.has_room(how.cutoff_hertz, self.sample_rate_hertz):
+            return replace(how, amount=0.0, reason=f"{how.reason}, and the sample rate has no room above")
+        return how
+
     def _voice_plan(self, step: RestorationStep, role: str) -> VoicePlan:
         floor = self.examined.diagnosis.noise_floor_dbfs
         return plan(role, step.amount, step.attenuation_limit_db, self.examined.power, floor)
@@ -264,9 +341,22 @@ class _Work:
     def _cannot(self, step: RestorationStep) -> bool:
         return self.voice is None or not self.voice.info.available
 
-    def _fail(self, engine: str, why: str) -> None:
+    def _fail(self, engine: str, failures: Sequence[Failure], instead: str = "the stem stays as it was") -> None:
         self._failed.append(engine)
-        self._warnings.append(Warning("RESTORATION_FAILED", f"{engine} left the stem as it was: {why}"))
+        text = f"{engine} failed, {instead}: {told(failures)}"
+        self._warnings.append(Warning("RESTORATION_FAILED", text))
+        _log.warning("an engine failed", extra={"engine": engine, "code": failures[-1].code, "error": text})
+
+
+def _held_back(how: bandwidth.BandwidthPlan) -> str:
+    return f"; its loudest moments held back, so that it stays {-(how.limit_db or 0.0):.0f} dB below the stem"
+
+
+def _absent(info: EngineInfo | None) -> Failure:
+    """Why an engine cannot run that a chain names."""
+    if info is None:
+        return Failure("ENGINE_UNAVAILABLE", "it is not offered here")
+    return Failure(info.unavailable_error or "ENGINE_UNAVAILABLE", info.unavailable_reason)
 
 
 def _warnings(array: Audio, sample_rate_hertz: int, examined: Examination) -> tuple[Warning, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Generator
 from typing import Any
 
@@ -14,7 +15,7 @@ from outboard.rpc.stage import RunClock, first_config, rendered, spool_streams
 from outboard.rpc.streaming import checked_format
 from outboard.settings import Settings
 from outboard.v1 import audio_pb2, restorer_service_pb2, restorer_service_pb2_grpc
-from services.restorer.deployment import engines, voice_engine
+from services.restorer.deployment import Deployment
 from services.restorer.restore import restore
 from services.restorer.settings import RestorationSettings, resolved_steps
 
@@ -29,6 +30,7 @@ class RestorerServicer(restorer_service_pb2_grpc.RestorerServiceServicer):
         self._longest_seconds = settings.limits.maximum_audio_seconds
         self._directory = settings.spool.directory
         self._bridge = Bridge("restorer", settings.limits)
+        self._deployment = Deployment(settings)
 
     def Restore(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[restorer_service_pb2.RestoreRequest], context: Context
@@ -40,7 +42,9 @@ class RestorerServicer(restorer_service_pb2_grpc.RestorerServiceServicer):
         self, request: restorer_service_pb2.RestorerServiceListEnginesRequest, context: Context
     ) -> restorer_service_pb2.RestorerServiceListEnginesResponse:
         """The engines of this server."""
-        messages = [to_message(engine, audio_pb2.EngineInfo) for engine in engines()]
+        # In a thread: weights are read and a model server is asked.
+        engines = await asyncio.to_thread(self._deployment.engines)
+        messages = [to_message(engine, audio_pb2.EngineInfo) for engine in engines]
         return restorer_service_pb2.RestorerServiceListEnginesResponse(engines=messages)
 
     def _restore(self, call: Call) -> Generator[restorer_service_pb2.RestoreResponse, None, None]:
@@ -51,11 +55,13 @@ class RestorerServicer(restorer_service_pb2_grpc.RestorerServiceServicer):
         settings = from_message(config.settings, RestorationSettings, "config.settings.")
         # Settings that cannot be met are refused before the stem is sent.
         resolved_steps(settings)
-        voice = voice_engine()
+        voice, drawing = self._deployment.voice(), self._deployment.drawing()
         with Spool(form.channels, self._directory) as spool:
             spool_streams(requests, {"": form}, {"": spool}, self._longest_seconds)
             with call.turn():
-                blocks = restore(spool.array, form.sample_rate_hertz, settings, call.progress, voice, self._directory)
+                blocks = restore(
+                    spool.array, form.sample_rate_hertz, settings, call.progress, voice, self._directory, drawing
+                )
                 report = yield from rendered(blocks, form.channels, _chunk)
         message = to_message(report, restorer_service_pb2.RestorationReport)
         message.run.CopyFrom(clock.run_info(report.frames, form.sample_rate_hertz))

@@ -9,6 +9,8 @@ from outboard.errors import InvalidInput
 
 REPAIR = "repair"
 DEEPFILTERNET3 = "deepfilternet3"
+AUDIOSR = "audiosr"
+AUDIOSR_SPEECH = "audiosr_speech"
 BANDWIDTH = "bandwidth"
 PASSTHROUGH = "passthrough"
 
@@ -37,7 +39,7 @@ class RestorationSettings:
     Attributes:
         role: what the stem plays, lower case; "" where it is not known.
         steps: in order; none: every available engine in automatic mode; one "passthrough": nothing is done.
-        seed: of everything random (the noise of `bandwidth`); None: 0.
+        seed: of everything random (the noise of `bandwidth` and `audiosr`); None: 0.
     """
 
     role: str = ""
@@ -132,6 +134,20 @@ ENGINES: tuple[EngineInfo, ...] = (
         description="Takes noise from voices, where it is found or where it is asked for: a network made for speech.",
     ),
     EngineInfo(
+        AUDIOSR,
+        1,
+        backend="torch",
+        device="cuda",
+        description="Draws a new top for a stem that was cut off below 16 kHz: a diffusion network, on a GPU.",
+    ),
+    EngineInfo(
+        AUDIOSR_SPEECH,
+        1,
+        backend="torch",
+        device="cuda",
+        description="The same for the spoken word, where it is asked for with an amount.",
+    ),
+    EngineInfo(
         BANDWIDTH,
         3,
         description="Gives a stem that was cut off a new top: the band below the wall, in the stem's own envelope.",
@@ -168,9 +184,17 @@ def resolved_steps(settings: RestorationSettings) -> tuple[RestorationStep, ...]
                 f"attenuation_limit_db must lie above 0 and up to 100, not {limit_db}",
                 field=f"{where}.attenuation_limit_db",
             )
+        _check_range(step.diffusion_steps, 10, 200, f"{where}.diffusion_steps")
+        _check_range(step.guidance_scale, 1.0, 10.0, f"{where}.guidance_scale")
         if step.engine == PASSTHROUGH and len(settings.steps) > 1:
             raise InvalidInput("passthrough stands alone", reason="OPTIONS_CONFLICT", field=where)
     names = [step.engine for step in settings.steps]
     if len(set(names)) != len(names):
         raise InvalidInput("an engine stands in the chain twice", reason="OPTIONS_CONFLICT", field="settings.steps")
-    return settings.steps or tuple(RestorationStep(engine) for engine in (REPAIR, DEEPFILTERNET3, BANDWIDTH))
+    return settings.steps or tuple(RestorationStep(engine) for engine in (REPAIR, DEEPFILTERNET3, AUDIOSR, BANDWIDTH))
+
+
+def _check_range(number: float | None, least: float, most: float, field: str) -> None:
+    if number is not None and not least <= number <= most:
+        name = field.rpartition(".")[2]
+        raise InvalidInput(f"{name} must lie in {least} to {most}, not {number}", field=field)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from outboard.audio.reporting import EngineInfo, Progress
 from outboard.audio.spool import Spool, blocks
-from outboard.errors import FailedPrecondition, InvalidInput, OutboardError
+from services.restorer.attempts import Failure, failure_of
 
 Audio = NDArray[np.float32]
 
@@ -66,14 +66,6 @@ class VoicePlan:
     reason: str
     allowed_power: float | None = None
     attenuation_limit_db: float | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An attempt that came to nothing."""
-
-    reason: str
-    message: str
 
 
 def plan(
@@ -132,8 +124,8 @@ def rendered(
             if failure is None:
                 return _blended(array, sample_rate_hertz, cleaned.array, how, directory, progress)
         failures.append(failure)
-        if failure.reason:
-            break  # an answer, not an accident: it would be the same again
+        if failure.is_answer:
+            break
     return None, tuple(failures)
 
 
@@ -152,29 +144,23 @@ def _cleaned(
             blocks(array), array.shape[0], sample_rate_hertz, how.attenuation_limit_db, block_hops=block_hops
         )
     except Exception as error:
-        return _failure(error)
+        return failure_of(error)
     while True:
         try:
             part = next(parts, None)
         except Exception as error:
-            return _failure(error)
+            return failure_of(error)
         if part is None:
             break
         if part.ndim != 2 or part.shape[0] != array.shape[0] or not np.all(np.isfinite(part)):
-            return Failure("", f"the network gave {part.shape} of audio that does not fit, or is not finite")
+            return Failure(
+                "MODEL_FAILED", f"the network gave {part.shape} of audio that does not fit, or is not finite"
+            )
         into.append(part)
         progress(min(1.0, into.frames / max(1, array.shape[1])))
     if into.frames != array.shape[1]:
-        return Failure("", f"the network gave {into.frames} frames for {array.shape[1]}")
+        return Failure("MODEL_FAILED", f"the network gave {into.frames} frames for {array.shape[1]}")
     return None
-
-
-def _failure(error: Exception) -> Failure:
-    if isinstance(error, FailedPrecondition | InvalidInput):
-        return Failure(error.reason, error.message)
-    if isinstance(error, OutboardError):
-        return Failure("", error.message)
-    return Failure("", f"{type(error).__name__}: {error}".rstrip(": "))
 
 
 def _blended(

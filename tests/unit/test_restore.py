@@ -258,7 +258,8 @@ def test_bad_requests_are_refused(demo: DemoSong) -> None:
         restored(demo.stems["bass"], RestorationStep("repair", amount=1.5))
     with pytest.raises(InvalidInput):
         restored(demo.stems["bass"], RestorationStep("repair"), RestorationStep("passthrough"))
-    assert {engine.name for engine in engines()} == {"repair", "deepfilternet3", "bandwidth", "passthrough"}
+    names = {"repair", "deepfilternet3", "audiosr", "audiosr_speech", "bandwidth", "passthrough"}
+    assert {engine.name for engine in engines()} == names
 
 
 def test_progress_rises_to_one_and_may_cancel(demo: DemoSong) -> None:

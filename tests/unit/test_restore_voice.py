@@ -14,6 +14,7 @@ import soundfile
 
 from outboard.errors import FailedPrecondition
 from outboard.models.deepfilternet3.stream import denoised
+from outboard.settings import Settings
 from services.restorer import deployment
 from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, restore
 from services.restorer.settings import DEEPFILTERNET3, ENGINES, REPAIR
@@ -247,7 +248,7 @@ def test_the_list_tells_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monk
     """Without weights the engine is listed as not available, with the command that fetches them."""
     monkeypatch.setenv("OUTBOARD_MODELS", str(tmp_path))
     monkeypatch.setattr(deployment, "missing_packages", lambda model: ())
-    info = deployment.voice_engine().info
+    info = deployment.Deployment(Settings()).voice().info
     assert not info.available
     assert info.unavailable_error == "MODEL_WEIGHTS_MISSING"
     assert "outboard models pull deepfilternet3" in info.unavailable_reason

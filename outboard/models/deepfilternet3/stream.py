@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.errors import FailedPrecondition, InvalidInput
+from outboard.audio.resample import StreamResampler
+from outboard.errors import FailedPrecondition
 from outboard.models.checkpoint import read_state
 from outboard.models.deepfilternet3.features import (
     BANDS,
@@ -53,10 +54,13 @@ def denoised(
 ) -> Iterator[Audio]:
     """The voice without the noise.
 
+    At another rate than 48 kHz what is taken away is computed at 48 kHz and brought back to the stem's rate: what the
+    network leaves alone stays as it was, up to the half of a higher rate.
+
     Args:
         blocks: float32 (channels, frames), of any sizes.
         channels: 1 or more; each is treated by itself, with the same weights.
-        sample_rate_hertz: 48000.
+        sample_rate_hertz: 8000 to 192000.
         attenuation_limit_db: most that anything is lowered, above 0; None: no limit.
         root: folder of models; that of the settings unless given.
         block_hops: hops of 10 ms computed at once, at least 3: fewer need less memory, and give the same but for
@@ -66,12 +70,48 @@ def denoised(
         as many frames in all as came in, aligned.
 
     Raises:
-        InvalidInput: another sample rate.
         FailedPrecondition: MODEL_WEIGHTS_MISSING and its kin, ENGINE_UNAVAILABLE.
     """
-    if sample_rate_hertz != SAMPLE_RATE_HERTZ:
-        raise InvalidInput(f"{NAME} works at 48000 Hz, not at {sample_rate_hertz}", field="format.sample_rate_hertz")
     stream = _Stream(load(root), channels, attenuation_limit_db)
+    if sample_rate_hertz == SAMPLE_RATE_HERTZ:
+        return _at_48_khz(blocks, channels, stream, block_hops)
+    return _at_another_rate(blocks, channels, sample_rate_hertz, stream, block_hops)
+
+
+def _at_another_rate(
+    blocks: Iterable[Audio], channels: int, sample_rate_hertz: int, stream: _Stream, block_hops: int
+) -> Iterator[Audio]:
+    """The blocks less what the network takes away at 48 kHz."""
+    up = StreamResampler(sample_rate_hertz, SAMPLE_RATE_HERTZ, channels)
+    down = StreamResampler(SAMPLE_RATE_HERTZ, sample_rate_hertz, channels)
+    nothing = np.zeros((channels, 0), np.float32)
+    originals = [nothing]  # what has not been given back yet, at both rates
+    resampled = [nothing]
+
+    def raised() -> Iterator[Audio]:
+        for block in blocks:
+            originals.append(np.asarray(block, np.float32))
+            resampled.append(up.process(block))
+            yield resampled[-1]
+        resampled.append(up.process(nothing, last=True))
+        yield resampled[-1]
+
+    def given(taken: Audio) -> Audio:
+        waiting = np.concatenate(originals, axis=1)
+        count = min(taken.shape[1], waiting.shape[1])
+        originals[:] = [waiting[:, count:]]
+        return waiting[:, :count] + taken[:, :count]
+
+    for part in _at_48_khz(raised(), channels, stream, block_hops):
+        before = np.concatenate(resampled, axis=1)
+        resampled[:] = [before[:, part.shape[1] :]]
+        yield given(down.process(part - before[:, : part.shape[1]]))
+    yield given(down.process(nothing, last=True))
+    # Back and forth between two rates can round to a frame less.
+    yield np.concatenate(originals, axis=1)
+
+
+def _at_48_khz(blocks: Iterable[Audio], channels: int, stream: _Stream, block_hops: int) -> Iterator[Audio]:
     late, given, taken = HOP_FRAMES, 0, 0
     for piece, is_last in _with_end(_recut(blocks, channels, block_hops * HOP_FRAMES)):
         taken += piece.shape[1]
