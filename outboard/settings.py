@@ -46,8 +46,9 @@ class ServerSettings(_EnvironmentSettings):
     """``host:port`` (port 0: any free one) or ``unix:/path/to/socket``."""
     drain_seconds: float = Field(default=20.0, ge=0)
     """Time that calls in progress get after SIGTERM before they are cancelled."""
-    maximum_deadline_seconds: float = Field(default=3600.0, gt=0)
-    """Longest time of any call; also the deadline of a call that came without one."""
+    maximum_deadline_seconds: float = Field(default=172_800.0, gt=0)
+    """Longest time of any call; also the deadline of a call that came without one. Longer than a restorer may wait for
+    a GPU, which must not decide what a stem sounds like."""
     maximum_message_bytes: int = Field(default=4 * 1024 * 1024, ge=64 * 1024)
     """Largest message, either way."""
     maximum_concurrent_streams: int = Field(default=128, ge=1)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from outboard.v1 import audio_pb2
 from services.orchestrator.results import Result
 
+MAXIMUM_STEMS = 12
+"""Of one job."""
+
 
 @dataclass(frozen=True)
 class AudioRef:

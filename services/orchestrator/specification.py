@@ -12,12 +12,12 @@ from outboard.audio.files.tags import VORBIS_NAMES
 from outboard.errors import InvalidInput, Violation
 from outboard.v1 import audio_pb2, job_service_pb2
 from services.orchestrator.albums import STAGES, album_conflicts, check_album, titles
+from services.orchestrator.audio_refs import MAXIMUM_STEMS
 from services.orchestrator.plans import SONG_STEM, follows_references, plan_conflicts
 from services.orchestrator.progress import Stage
 from services.orchestrator.setting_ranges import check_setting_ranges
 from services.orchestrator.steps import Source
 
-MAXIMUM_STEMS = 12
 MAXIMUM_REFERENCES = 8
 _ORDER = (Stage.STAGE_SEPARATE, Stage.STAGE_RESTORE, Stage.STAGE_MIX, Stage.STAGE_MASTER)
 _NAMES = {stage: Stage.Name(stage).removeprefix("STAGE_").lower() for stage in _ORDER}

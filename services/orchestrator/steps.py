@@ -24,7 +24,7 @@ from outboard.v1 import (
     separator_service_pb2,
 )
 from services.orchestrator import ingest
-from services.orchestrator.audio_refs import SEPARATED_ROLES, AudioRef, audio_ref
+from services.orchestrator.audio_refs import MAXIMUM_STEMS, SEPARATED_ROLES, AudioRef, audio_ref
 from services.orchestrator.engines import DEFAULT_STEM_COUNT
 from services.orchestrator.exchange import FROM_STAGE, AudioSink, FileSink, NoSink, audio_chunks, call_stage
 from services.orchestrator.job_context import JobContext, Workshop
@@ -35,6 +35,10 @@ from services.orchestrator.results import Draft, Result, find, plain, result_pre
 from services.orchestrator.threads import in_thread, stoppable
 
 _LONGEST_CALL_SECONDS = 3600.0
+ENGINE_HANGS_SECONDS = 3600.0
+"""Time without an answer after which the restorer takes a network to hang; its models may queue for a GPU till then."""
+RESTORATION_ATTEMPTS = 2
+"""How often it tries an engine before it takes the next one."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class Steps:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = AudioSink(draft, stem.frames, stem.channels, stem.sample_rate_hertz, allowed=("",))
-            method, patience = self._peers.restorer.Restore, _patience([stem])
+            method, patience = self._peers.restorer.Restore, restorer_patience(stem)
             call = call_stage(method, requests(), block="restoration", tenant=job.tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_RESTORE, stem.name)
             if report.failed_engines:
@@ -356,3 +360,13 @@ def _check_engine(ran: audio_pb2.EngineInfo, wanted: audio_pb2.EngineInfo) -> No
 def _patience(sources: Sequence[AudioRef]) -> float:
     """Deadline of a stage's call in seconds: generous, as it only has to catch what hangs."""
     return min(_LONGEST_CALL_SECONDS, 120.0 + 20.0 * sum(source.seconds for source in sources))
+
+
+def restorer_patience(stem: AudioRef) -> float:
+    """Deadline of a call of the restorer in seconds.
+
+    The restorer itself tells what hangs, and replaces it. Were the call to end before, a long queue would decide what a
+    stem sounds like. So there is time for the worst that a job can meet: its stems one after the other, each with an
+    engine that hangs in every attempt, and then its work by another.
+    """
+    return MAXIMUM_STEMS * (RESTORATION_ATTEMPTS * ENGINE_HANGS_SECONDS + _patience([stem]))
