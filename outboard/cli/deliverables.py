@@ -6,7 +6,10 @@ A file to deliver is written ``[NAME=]FORMAT[:RATE][:DEPTH or KBPS]``: ``wav:480
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from outboard import errors
@@ -16,6 +19,8 @@ _DEPTHS = {"16": "BIT_DEPTH_16", "24": "BIT_DEPTH_24", "32f": "BIT_DEPTH_32F"}
 _FORMATS = ("wav", "flac", "mp3")
 _LOWEST_RATE_HERTZ = 8000
 _DEFAULT_NAME = "master"
+_REFERENCE_FIELD = re.compile(r"job\.references\[(\d+)\]")
+_REFERENCE_NAME = re.compile(r"'reference-(\d+)'")
 
 
 def parse_deliverables(texts: list[str]) -> list[master_service_pb2.DeliverableSpec]:
@@ -127,3 +132,32 @@ def chosen_references(song: Path, given: list[Path]) -> tuple[list[Path], str]:
         chosen.append(ranked[0].path)
         told.append(f"{ranked[0].path.name} sounds nearest of {len(ranked)} (distance {ranked[0].distance:.2f}).")
     return chosen, " ".join(told)
+
+
+@contextmanager
+def named_references(files: Sequence[Path]) -> Iterator[None]:
+    """What a server says of references by their place is raised with their files' names: uploads have none."""
+
+    def in_text(found: re.Match[str]) -> str:
+        index = int(found[1]) - 1
+        return repr(files[index].name) if 0 <= index < len(files) else found[0]
+
+    def named(violation: errors.Violation) -> errors.Violation:
+        place = _REFERENCE_FIELD.match(violation.field)
+        text = _REFERENCE_NAME.sub(in_text, violation.description)
+        if place and int(place[1]) < len(files):
+            text = f"{files[int(place[1])].name!r}: {text}"
+        return errors.Violation(violation.field, text)
+
+    try:
+        yield
+    except errors.OutboardError as error:
+        told = {violation.description: named(violation) for violation in reversed(error.violations)}
+        message = told[error.message].description if error.message in told else error.message
+        raise type(error)(
+            _REFERENCE_NAME.sub(in_text, message),
+            reason=error.reason,
+            violations=[named(violation) for violation in error.violations],
+            retry_after_seconds=error.retry_after_seconds,
+            metadata=error.metadata,
+        ) from error

@@ -11,7 +11,7 @@ import typer
 
 from outboard import errors
 from outboard.cli import output
-from outboard.cli.deliverables import checked_platform, chosen_references, parse_deliverables
+from outboard.cli.deliverables import checked_platform, chosen_references, named_references, parse_deliverables
 from outboard.cli.demo import write_demo_song
 from outboard.cli.pipeline import (
     AsJson,
@@ -125,7 +125,7 @@ def master(
     job.display_name = source.stem[:200]
     job.keep_intermediates = keep
     job.mastering.CopyFrom(settings)
-    with connect(server) as client:
+    with connect(server) as client, named_references(references):
         job.song.CopyFrom(upload_song(client, source))
         job.references.extend(upload_song(client, file, "reference").upload for file in references)
         if plan_only:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from outboard.audio.reference_fitness import SHORTEST_SECONDS, unfit
 from outboard.audio.reporting import part
 from outboard.audio.song_profile import SongProfile, embedding_distance, measure_profile, splits_for
 from outboard.audio.spool import Spool, blocks
@@ -39,8 +40,6 @@ Array = NDArray[np.float32]
 Progress = Callable[[float], None]
 SpoolFactory = Callable[[int], Spool]
 
-SHORTEST_SECONDS = 5.0
-"""Less than this of a reference tells nothing of a song."""
 _SMALLEST_DIFFERENCE = 1e-6
 _SAME_DISTANCE, _SAME_SECONDS = 0.05, 0.1  # the same recording in another file: coded again, or at another level
 _SAME_SPECTRUM_DB = 0.01
@@ -170,10 +169,8 @@ def check_references(references: Sequence[Reference], mix: Array, sample_rate_he
 
 def _heard(reference: Reference, progress: Progress) -> SongProfile:
     profile = measure_profile(reference.array, reference.sample_rate_hertz, progress=progress)
-    if profile.lufs is None:
-        raise _unsuitable(f"reference {reference.name!r} is silent")
-    if profile.is_speech:
-        raise _unsuitable(f"reference {reference.name!r} is speech, not a song")
+    if why := unfit(profile):
+        raise _unsuitable(f"reference {reference.name!r} is {why}")
     return profile
 
 

@@ -1,12 +1,11 @@
-"""Steps without a stage service: the analysis of a mix that is not mastered, the before/after comparison, and whether a
-reference is the song itself."""
+"""Steps without a stage service: the analysis of a mix that is not mastered, the before/after comparison, and whether
+references can be followed."""
 
 from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ from services.orchestrator.steps import Done
 from services.orchestrator.threads import in_thread, stoppable
 
 if TYPE_CHECKING:
-    from outboard.audio.same_recording import Courses
     from outboard.report.preview import Level
 
 PREVIEW_NAME = "preview_ab.mp3"
@@ -56,33 +54,53 @@ class Extras:
         await self._workshop.result(job, prefix, produce)
         return Done(prefix)
 
-    async def check_references(self, tenant: str, job_id: str, song: AudioRef, references: Sequence[AudioRef]) -> None:
-        """Refuses references that are the song itself, in whatever file: behind the console they would pass.
+    async def check_references(
+        self, tenant: str, job_id: str, song: AudioRef | None, references: Sequence[AudioRef]
+    ) -> None:
+        """Refuses references that nothing can follow, and those that are the song itself, in whatever file.
+
+        The master would refuse the first too, but only when all else is done; the second it would not know behind the
+        console.
+
+        Args:
+            song: None: the job begins with stems.
 
         Raises:
-            InvalidInput: REFERENCE_UNSUITABLE.
+            InvalidInput: REFERENCE_UNSUITABLE, a violation per reference.
         """
         await self._workshop.open(tenant, job_id)
 
         def work(progress: Progress) -> list[Violation]:
-            from outboard.audio.same_recording import courses, likeness  # late for the same reason as the analysis
-
-            with ExitStack() as files:
-
-                def measured(audio: AudioRef) -> Courses:
-                    path = files.enter_context(self._workshop.store.local_file(audio.key))
-                    return courses(ingest.mapped(path, audio.frames), audio.sample_rate_hertz, progress)
-
-                own = measured(song)
-                alike = [likeness(own, measured(reference)).is_same for reference in references]
+            reasons = self._reasons_against(song, references, progress)
             return [
-                Violation(f"job.references[{index}]", "the reference is the song itself in another file")
-                for index, is_same in enumerate(alike)
-                if is_same
+                Violation(f"job.references[{index}]", f"the reference is {why}")
+                for index, why in enumerate(reasons)
+                if why
             ]
 
-        if same := await _stopping(work):
-            raise InvalidInput(same[0].description, reason="REFERENCE_UNSUITABLE", violations=same)
+        if wrong := await _stopping(work):
+            raise InvalidInput(wrong[0].description, reason="REFERENCE_UNSUITABLE", violations=wrong)
+
+    def _reasons_against(
+        self, song: AudioRef | None, references: Sequence[AudioRef], progress: Progress
+    ) -> Iterator[str]:
+        """What each reference is that it should not be; empty where it can be followed."""
+        # Late for the same reason as the analysis.
+        from outboard.audio.reference_fitness import unfit
+        from outboard.audio.same_recording import courses, likeness
+        from outboard.audio.song_profile import measure_profile
+
+        own = None
+        if song:
+            with self._workshop.store.local_file(song.key) as path:
+                own = courses(ingest.mapped(path, song.frames), song.sample_rate_hertz, progress)
+        for reference in references:
+            with self._workshop.store.local_file(reference.key) as path:
+                array, rate = ingest.mapped(path, reference.frames), reference.sample_rate_hertz
+                why = unfit(measure_profile(array, rate, progress=progress))
+                if not why and own is not None and likeness(own, courses(array, rate, progress)).is_same:
+                    why = "the song itself in another file"
+                yield why
 
     async def preview(self, tenant: str, job_id: str, before: AudioRef, song: Done | None, mastering: Done) -> Done:
         """The song (the mix, where there is none) and its first deliverable, alternating at equal loudness."""

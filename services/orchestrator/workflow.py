@@ -25,7 +25,7 @@ from services.orchestrator.threads import together
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PIPELINE_VERSION = "2"
+PIPELINE_VERSION = "3"
 """Raised when the order of steps changes."""
 
 _log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ class Pipeline:
                 return
             song = sources[0] if route.is_song else None
             followed = [reference.audio[0] for reference in references]
-            if song and followed:
-                await step(self._extras.check_references, *job, song.audio[0], followed)
+            if followed:
+                await step(self._extras.check_references, *job, song.audio[0] if song else None, followed)
             outcome = Outcome(song=song)
             stems = [audio for source in sources for audio in source.audio]
             if route.separates and song:

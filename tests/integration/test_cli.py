@@ -365,6 +365,17 @@ def test_exit_codes_of_a_server(
     assert error["reason"] == reason, error["message"]
 
 
+def test_an_unfit_reference_is_told_by_its_file(entered: Outboard, folder: Path, server: tuple[str, str]) -> None:
+    """What the server says of a reference by its place is printed with the file's name."""
+    soundfile.write(folder / "quiet hit.wav", np.zeros((6 * 48_000, 2)), 48_000)
+    references = ("--reference", "song.wav", "--reference", "quiet hit.wav")
+    arguments = ("master", "vocals [dry].wav", *references, *server, "--json")
+    error = entered(*arguments, code=2).document["error"]
+    assert error["reason"] == "REFERENCE_UNSUITABLE"
+    assert error["message"] == "'quiet hit.wav': the reference is silent"
+    assert [violation["field"] for violation in error["violations"]] == ["job.references[1]"]
+
+
 def test_error_for_a_person(outboard: Outboard) -> None:
     """Without `--json` an error stands on standard error, with its reason, and standard output stays empty."""
     ended = outboard("analyze", "none.wav", code=3)

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_asyncio
+import soundfile
 
 from outboard.audio.demo import synthesise
 from outboard.audio.files import FileSpec, encode
@@ -83,6 +85,44 @@ async def test_a_reference_that_is_the_song_in_another_file_fails_the_job(mesh: 
     del wanted.references[1]
     job = await mesh.client.wait((await mesh.client.create_job(wanted)).name)
     assert job.state == Job.STATE_SUCCEEDED, failure(job)
+
+
+async def test_references_that_nothing_can_follow_fail_the_job_before_any_stage(
+    mesh: Bench, tmp_path: Path, test_data: Path
+) -> None:
+    """References that are silent, shorter than 5 s or speech end the job with REFERENCE_UNSUITABLE, each with its place
+    and what it is, before any stage is called; so does one of ten channels, with its own reason; songs and stems alike.
+    """
+    song = synthesise(73, 8.0).song
+    silence = np.zeros((2, 6 * 48_000), np.float32)
+    uploads = {}
+    made = {"song": song, "silent": silence, "short": song[:, : 5 * 48_000 - 1], "click": song[:, :480]}
+    for name, audio in (made | {"wide": np.repeat(song, 5, axis=0)}).items():
+        soundfile.write(tmp_path / f"{name}.wav", audio.T, 48_000, subtype="FLOAT")
+        uploads[name] = (await mesh.client.upload(tmp_path / f"{name}.wav")).name
+    uploads["speech"] = (await mesh.client.upload(test_data / "speech" / "dfn_clean_freesound_33711.wav")).name
+    mastering = master_service_pb2.MasterSettings(engine="toy", intent=master_service_pb2.MASTER_INTENT_REFERENCE)
+    of_a_song = Job(song=messages.SongInput(upload=uploads["song"]), mastering=mastering)
+    of_stems = Job(mastering=mastering)
+    of_stems.stems.stems.add(name="bass", upload=uploads["song"])
+    other = (await mesh.client.upload(noise_file(74, 6.0))).name
+    for wanted in (of_a_song, of_stems):
+        wanted.references.extend([other, *(uploads[name] for name in ("silent", "short", "speech", "click"))])
+        error = failure(await mesh.client.wait((await mesh.client.create_job(wanted)).name))
+        assert error is not None
+        assert error.reason == "REFERENCE_UNSUITABLE"
+        assert [(violation.field, violation.description) for violation in error.violations] == [
+            ("job.references[1]", "the reference is silent"),
+            ("job.references[2]", "the reference is shorter than 5 s"),
+            ("job.references[3]", "the reference is speech, not a song"),
+            ("job.references[4]", "the reference is shorter than 5 s"),
+        ]
+        wanted.references[:] = [uploads["wide"]]
+        error = failure(await mesh.client.wait((await mesh.client.create_job(wanted)).name))
+        assert error is not None
+        assert error.reason == "AUDIO_TOO_MANY_CHANNELS"
+        assert error.violations[0].field == "job.references[0]"
+    assert not mesh.behaviour.calls
 
 
 async def test_stage_that_is_gone_for_a_moment(mesh: Bench) -> None:
