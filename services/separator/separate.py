@@ -50,7 +50,8 @@ def choose_engine(settings: SeparationSettings, engines: Mapping[str, Engine] = 
 
     Raises:
         InvalidInput: ENGINE_UNKNOWN, the engine does not offer that many stems, or a setting is out of range.
-        FailedPrecondition: the engine cannot run here; MODEL_WEIGHTS_MISSING and its kin where that is why.
+        FailedPrecondition: the engine, or the only one that offers that many stems, cannot run here;
+            MODEL_WEIGHTS_MISSING and its kin where that is why.
     """
     _check(settings)
     count = len(stems_of(settings))
@@ -58,6 +59,9 @@ def choose_engine(settings: SeparationSettings, engines: Mapping[str, Engine] = 
         for engine in engines.values():
             if engine.info.available and count in engine.info.stem_counts:
                 return engine
+        for engine in engines.values():
+            if count in engine.info.stem_counts:
+                raise _unavailable(engine.info)
         raise InvalidInput(f"no engine here separates into {count} stems", field="settings.stem_count")
     if settings.engine not in engines:
         raise InvalidInput(
@@ -72,11 +76,15 @@ def choose_engine(settings: SeparationSettings, engines: Mapping[str, Engine] = 
             f"engine {settings.engine!r} separates into {offered} stems, not {count}", field="settings.stem_count"
         )
     if not engine.info.available:
-        raise FailedPrecondition(
-            f"the engine {settings.engine!r} is not available: {engine.info.unavailable_reason}",
-            reason=engine.info.unavailable_error or "ENGINE_UNAVAILABLE",
-        )
+        raise _unavailable(engine.info)
     return engine
+
+
+def _unavailable(info: EngineInfo) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"the engine {info.name!r} is not available: {info.unavailable_reason}",
+        reason=info.unavailable_error or "ENGINE_UNAVAILABLE",
+    )
 
 
 def separate(
@@ -207,6 +215,7 @@ class _Figures:
         self._residual_energy = 0.0
         self._frames = 0
         self._clipped = 0
+        self._was_full: NDArray[np.bool_] = np.zeros((1, CLIPPED_RUN), np.bool_)
 
     def add(self, mixture: Audio, raw: dict[str, Audio], parts: dict[str, Audio]) -> dict[str, Audio]:
         """Counts a block and hands its stems on. ``raw`` is what the engine gave, ``parts`` what the caller gets."""
@@ -216,12 +225,17 @@ class _Figures:
             self._energy[name] += _energy(part)
         if len(raw) == len(self._stems):
             self._residual_energy += _energy(mixture - np.sum(list(raw.values()), axis=0, dtype=np.float64))
-        at_full_scale = np.abs(mixture) >= 1.0
-        runs = np.logical_and.reduce(
-            [at_full_scale[:, i : at_full_scale.shape[1] - CLIPPED_RUN + 1 + i] for i in range(CLIPPED_RUN)]
-        )
-        self._clipped += int(np.count_nonzero(runs))
+        self._clipped += self._clipped_places(mixture)
         return parts
+
+    def _clipped_places(self, mixture: Audio) -> int:
+        """How many runs at full scale become long enough to count in this block; some began in the one before."""
+        before = np.broadcast_to(self._was_full, (mixture.shape[0], CLIPPED_RUN))
+        is_full = np.concatenate([before, np.abs(mixture) >= 1.0], axis=1)
+        self._was_full = is_full[:, -CLIPPED_RUN:].copy()
+        windows = is_full.shape[1] - CLIPPED_RUN + 1
+        runs = np.logical_and.reduce([is_full[:, i : windows + i] for i in range(CLIPPED_RUN)])
+        return int(np.count_nonzero(runs[:, 1:] & ~runs[:, :-1]))
 
     def report(self, engine: EngineInfo, sample_rate_hertz: int, confidence: float | None) -> SeparationReport:
         levels = {

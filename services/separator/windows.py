@@ -162,7 +162,8 @@ class _RunningMoments:
         mono = audio.mean(axis=0, dtype=np.float64)
         self.frames += mono.size
         self._sum += float(mono.sum())
-        self._squares += float(mono @ mono)
+        # Not `mono @ mono`: a library's dot product wakes a thread per core, and waits for them on a busy machine.
+        self._squares += float(np.sum(np.square(mono)))
 
     def normalisation(self) -> Normalisation:
         count = max(self.frames, 1)

@@ -169,7 +169,8 @@ def test_silence_is_separated_into_silence(root: Path) -> None:
 
 
 def test_an_export_is_made_once_and_named_after_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside the weights; other weights, or other kept sources, get another file."""
+    """Beside the weights; other weights, or other kept sources, get another file. What it replaces goes: exports of the
+    same network of former weights and by former versions, and no other."""
     made: list[Path] = []
 
     def export(weights: Path, variant: Variant, target: Path) -> None:
@@ -181,8 +182,14 @@ def test_an_export_is_made_once_and_named_after_its_weights(tmp_path: Path, monk
     first = exports.exported_core(VARIANTS["htdemucs"], tmp_path)
     assert exports.exported_core(VARIANTS["htdemucs"], tmp_path) == first
     assert first.parent == tmp_path / "htdemucs" / "exports"
+    digits = first.stem.rsplit("-", 2)[1]
+    kept = first.with_name(f"955717e8-drums-{digits}-1.onnx")
+    former = first.with_name(first.name.replace(digits, "0123456789abcdef").replace("-2.onnx", "-1.onnx"))
+    kept.touch()
+    former.touch()
     network.save(network.seeded(FOUR_SOURCES, 99, SHORT), tmp_path / "htdemucs" / "955717e8.safetensors")
-    exports.exported_core(VARIANTS["htdemucs"], tmp_path)
+    second = exports.exported_core(VARIANTS["htdemucs"], tmp_path)
+    assert set(first.parent.iterdir()) == {second, kept}
     exports.exported_core(VARIANTS[VOCALS], tmp_path)
     assert len({path.name for path in made}) == len(made) == 3
 

@@ -328,7 +328,8 @@ def test_a_caller_who_waits_can_cancel() -> None:
 
 
 def test_an_engine_that_is_not_available_is_refused_with_its_reason() -> None:
-    """Named while its weights are missing: MODEL_WEIGHTS_MISSING with the command; unnamed, the next engine serves."""
+    """Named while its weights are missing: MODEL_WEIGHTS_MISSING with the command; unnamed, the next engine serves, and
+    where none offers the number of stems the answer is the same as if it had been named."""
     missing = replace(
         INFO,
         available=False,
@@ -343,3 +344,6 @@ def test_an_engine_that_is_not_available_is_refused_with_its_reason() -> None:
     assert error.value.reason == "MODEL_WEIGHTS_MISSING"
     _, report = run([song(SEGMENT)], engines)
     assert report.engine.available
+    with pytest.raises(FailedPrecondition, match="outboard models pull toy") as error:
+        run([song(SEGMENT)], {"toy": absent}, stem_count=6)
+    assert error.value.reason == "MODEL_WEIGHTS_MISSING"

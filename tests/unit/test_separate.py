@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from outboard.errors import InvalidInput
 from services.separator.engines import FOUR_STEMS, TWO_STEMS, SeparationReport, SeparationSettings
-from services.separator.separate import list_engines, separate
+from services.separator.separate import BLOCK_FRAMES, list_engines, separate
 
 RATE = 8_000  # the cheapest rate of the contract; what is said here does not depend on it
 
@@ -142,6 +142,18 @@ def test_beyond_full_scale_is_not_clipped() -> None:
     stems, report = run([audio])
     assert level_dbfs(np.sum(list(stems.values()), axis=0) - audio) < -90 + 12
     assert [warning.code for warning in report.warnings] == ["CLIPPING"]
+
+
+def test_a_clipped_place_counts_once() -> None:
+    """Three samples at full scale or more in a row are one place, wherever blocks are cut; two are none."""
+    audio = 0.5 * song(20.0)
+    audio[0, 1000:1003] = audio[1, 2000:2040] = 1.0
+    audio[0, BLOCK_FRAMES - 2 : BLOCK_FRAMES + 1] = -1.0
+    audio[1, 3000:3002] = 1.0
+    _, report = run([audio], engine="passthrough")
+    assert [warning.message for warning in report.warnings] == [
+        "the song is clipped in 3 places, which smears over all stems"
+    ]
 
 
 def test_a_mono_song_is_separated_as_its_two_equal_channels_would_be() -> None:

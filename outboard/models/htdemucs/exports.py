@@ -3,8 +3,8 @@
     MODELS/htdemucs_ft/exports/04573f0d-vocals-1a2b3c4d5e6f7788-2.onnx
 
 A file is named after the network, the sources it keeps, the digest of its weights and the version of the export, so a
-change of any of them makes a new one and an old one is never taken for it. The export runs in a process of its own:
-torch, which only it needs, would otherwise stay in the memory of the service.
+change of any of them makes a new one, which takes the old one's place. The export runs in a process of its own: torch,
+which only it needs, would otherwise stay in the memory of the service.
 """
 
 from __future__ import annotations
@@ -45,13 +45,21 @@ def exported_core(variant: Variant, root: Path | None = None) -> Path:
     folder = WeightsFolder(find(variant.model), root)
     weights = folder.require(f"{variant.signature}.safetensors")
     digits = sha256(weights)[:_DIGITS]
-    name = f"{variant.signature}-{'-'.join(variant.kept)}-{digits}-{_VERSION}.onnx"
-    path = folder.path / "exports" / name
+    network = f"{variant.signature}-{'-'.join(variant.kept)}"
+    path = folder.path / "exports" / f"{network}-{digits}-{_VERSION}.onnx"
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         _log.info("exporting %s for this machine's processor, once: half a minute", variant.name)
         _export_apart(weights, variant, path)
+        _remove_others(path, network)
     return path
+
+
+def _remove_others(path: Path, network: str) -> None:
+    """Exports of former weights, or by former versions: about 170 MB each, that nobody would look at again."""
+    for other in path.parent.glob("*.onnx"):
+        if other != path and other.stem.rsplit("-", 2)[0] == network:
+            other.unlink(missing_ok=True)  # another process may be at it too; who has it open keeps it
 
 
 def _export_apart(weights: Path, variant: Variant, target: Path) -> None:
