@@ -54,7 +54,7 @@ class EngineCatalogue:
         """
         engines = await self.all()
         if not name:
-            return await self._preferred(engines, stem_count)
+            return self._preferred(engines, field, stem_count)
         found = next((engine for engine in engines if engine.name == name), None)
         if found is None:
             known = ", ".join(engine.name for engine in engines)
@@ -62,21 +62,32 @@ class EngineCatalogue:
                 f"the {self._stage} has no engine {name!r}: it has {known}", reason="ENGINE_UNKNOWN", field=field
             )
         if not found.available:
-            raise FailedPrecondition(
-                f"the engine {name!r} is not available: {found.unavailable_reason}",
-                reason=found.unavailable_error or "ENGINE_UNAVAILABLE",
-                field=field,
-            )
+            raise _unavailable(found, field)
         return found
 
     async def automatic(self) -> list[audio_pb2.EngineInfo]:
         """Every available engine that does something, in order."""
         return [engine for engine in await self.all() if engine.available and engine.name != PASSTHROUGH]
 
-    async def _preferred(self, engines: Sequence[audio_pb2.EngineInfo], stem_count: int | None) -> audio_pb2.EngineInfo:
+    def _preferred(
+        self, engines: Sequence[audio_pb2.EngineInfo], field: str, stem_count: int | None
+    ) -> audio_pb2.EngineInfo:
         usable = [engine for engine in engines if engine.available and engine.name != PASSTHROUGH]
+        for engine in usable:
+            if stem_count is None or stem_count in engine.stem_counts:
+                return engine
+        for engine in engines:
+            if not engine.available and stem_count in engine.stem_counts:
+                raise _unavailable(engine, field)
         # Where none offers so many stems the stage itself says so.
-        fitting = [engine for engine in usable if stem_count is None or stem_count in engine.stem_counts]
-        for engine in (*fitting, *usable):
+        for engine in usable:
             return engine
         raise Unavailable(f"the {self._stage} has no engine that is available now", retry_after_seconds=5.0)
+
+
+def _unavailable(engine: audio_pb2.EngineInfo, field: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"the engine {engine.name!r} is not available: {engine.unavailable_reason}",
+        reason=engine.unavailable_error or "ENGINE_UNAVAILABLE",
+        field=field,
+    )
