@@ -19,6 +19,7 @@ from outboard.cli.pipeline import (
     OutputFolder,
     Server,
     SoundProfile,
+    StemCount,
     connect,
     existing,
     job_with_preset,
@@ -27,7 +28,7 @@ from outboard.cli.pipeline import (
     upload_song,
 )
 from outboard.cli.plans import OutputOrPlan, PlanFile, PlanOnly, checked_output, job_of, run_plan
-from outboard.v1 import master_service_pb2
+from outboard.v1 import master_service_pb2, separator_service_pb2
 
 
 class Intent(StrEnum):
@@ -98,6 +99,8 @@ def master(
     format: Annotated[Format | None, typer.Option(help="kind of the one file; wav where not said")] = None,
     sample_rate: Annotated[int | None, typer.Option(help="44100, 48000, 88200 or 96000 Hz")] = None,
     bit_depth: Annotated[Depth | None, typer.Option(help="samples of wav and flac")] = None,
+    stems: StemCount = None,
+    separation_engine: Annotated[str, typer.Option(help="separation engine; none: the best that can run here")] = "",
     plan: PlanFile = None,
     plan_only: PlanOnly = False,
     keep: Keep = False,
@@ -125,6 +128,8 @@ def master(
     job.display_name = source.stem[:200]
     job.keep_intermediates = keep
     job.mastering.CopyFrom(settings)
+    if separation_engine or stems is not None:
+        job.separation.MergeFrom(separator_service_pb2.SeparationSettings(engine=separation_engine, stem_count=stems))
     with connect(server) as client, named_references(references):
         job.song.CopyFrom(upload_song(client, source))
         job.references.extend(upload_song(client, file, "reference").upload for file in references)

@@ -30,6 +30,12 @@ SoundProfile = Annotated[
         show_default=False,
     ),
 ]
+StemCount = Annotated[
+    int | None,
+    typer.Option(
+        help="2 (vocals, instrumental), 4 (vocals, drums, bass, other), 5 (and piano), 6 (and guitar); 4 where not said"
+    ),
+]
 Keep = Annotated[bool, typer.Option("--keep", help="keep intermediate results beyond their time-to-live")]
 Server = Annotated[
     str | None,
@@ -148,10 +154,7 @@ def run_job(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: 
 def separate(
     song: Song,
     folder: OutputFolder = Path("out"),
-    stems: Annotated[
-        int,
-        typer.Option(help="2 (vocals, instrumental), 4 (vocals, drums, bass, other), 5 (and piano), 6 (and guitar)"),
-    ] = 4,
+    stems: StemCount = None,
     engine: Annotated[str, typer.Option(help="engine name; none: the best that can run here")] = "",
     keep: Keep = False,
     server: Server = None,

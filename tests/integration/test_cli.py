@@ -229,6 +229,19 @@ def test_a_result_never_takes_the_place_of_an_input(entered: Outboard, folder: P
         assert (folder / command[1]).read_bytes() == own
 
 
+def test_a_master_of_other_stems(entered: Outboard, folder: Path, server: tuple[str, str]) -> None:
+    """`master` takes the number of stems and the engine that separates; where no weights here give so many, the command
+    that fetches them is told before anything is computed."""
+    options = ("--stems", "2", "--separation-engine", "passthrough", "-o", "two", "--json")
+    job = entered("master", "song.wav", *options, *server).document
+    assert job["report"]["separation"]["engine"]["name"] == "passthrough"
+    assert {path.stem for path in (folder / "two" / "stems").iterdir()} == {"vocals", "instrumental"}
+    for command in ("master", "separate"):
+        error = entered(command, "song.wav", "--stems", "6", "-o", "six", "--json", *server, code=6).document["error"]
+        assert error["reason"] == "MODEL_WEIGHTS_MISSING"
+        assert "outboard models pull htdemucs_6s" in error["message"]
+
+
 def test_roles_are_read_from_names(outboard: Outboard) -> None:
     """Stems whose role nobody gave play what their file names say."""
     job = outboard(
