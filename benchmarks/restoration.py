@@ -41,7 +41,8 @@ from benchmarks.restoration_cases import (
 from benchmarks.rows import Row, exit_code, show
 from benchmarks.rows import parser as options_of_every_benchmark
 from outboard.audio.demo import PATHOLOGIES, synthesise
-from services.restorer.deployment import voice_engine
+from outboard.settings import Settings
+from services.restorer.deployment import Deployment
 from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, diagnose, restore
 from services.restorer.settings import BANDWIDTH, DEEPFILTERNET3, REPAIR
 from services.restorer.voice import VoiceEngine
@@ -189,7 +190,7 @@ def options() -> argparse.Namespace:
 def main() -> int:
     """Runs and prints all of it."""
     chosen = options()
-    engine = voice_engine()
+    engine = Deployment(Settings()).voice()
     voice = engine if engine.info.available else None
     if voice is None:
         print(f"without deepfilternet3: {engine.info.unavailable_reason}", file=sys.stderr)
