@@ -51,14 +51,14 @@ def noise_file(seed: int, seconds: float) -> bytes:
 
 
 @asynccontextmanager
-async def bench(folder: Path) -> AsyncIterator[Bench]:
-    """Stages, orchestrator and clients, all on sockets in this process."""
+async def bench(folder: Path, restorer: str = "") -> AsyncIterator[Bench]:
+    """Stages, orchestrator and clients, all on sockets in this process; an address of another restorer may be given."""
     behaviour = Behaviour()
     async with in_process(Toys(behaviour).register, drain_seconds=0.5) as stages:
         peer = stages.address
         settings = Settings(
             store=StoreSettings(directory=folder),
-            peers=PeerSettings(separator=peer, restorer=peer, mixer=peer, master=peer),
+            peers=PeerSettings(separator=peer, restorer=restorer or peer, mixer=peer, master=peer),
         )
         with toy_analysis():
             async with (

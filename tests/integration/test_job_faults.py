@@ -157,6 +157,13 @@ async def test_restorer_that_fails_costs_the_restoration_only(mesh: Bench) -> No
     assert len([artifact for artifact in job.artifacts if "/stems/" in artifact.name]) == 4
 
 
+async def test_the_restorer_has_time_for_its_slowest_engine(mesh: Bench) -> None:
+    """The deadline that reaches the restorer leaves it to tell for itself what hangs: more than a day, of which no
+    server on the way takes anything."""
+    await mesh.client.wait((await mesh.job(34)).name)
+    assert mesh.behaviour.restorer_seconds > 24 * 3600, f"{mesh.behaviour.restorer_seconds:.0f} s"
+
+
 async def test_a_stem_that_an_engine_failed_on_is_tried_again_by_the_next_job(mesh: Bench) -> None:
     """What an engine did not make serves nobody who asks for the engine: the job that met the fault has the stems and
     the warnings, the next one restores anew and has none, and after that nothing is computed again."""

@@ -59,6 +59,7 @@ class Behaviour:
     seconds_per_chunk: dict[str, float] = field(default_factory=dict)
     errors: dict[str, list[OutboardError]] = field(default_factory=dict)
     failing_engines: list[str] = field(default_factory=list)
+    restorer_seconds: float = 0.0
     plan_requests: list[Any] = field(default_factory=list)
     mix_config: mixer_service_pb2.MixConfig | None = None
     failing_plugins: dict[str, str] = field(default_factory=dict)
@@ -121,6 +122,7 @@ class Toys(
 
     async def Restore(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
         await self._behaviour.begin("restore")
+        self._behaviour.restorer_seconds = context.time_remaining()
         async with self._running("restore"):
             await anext(aiter(request_iterator))
             async for request in request_iterator:
