@@ -14,15 +14,23 @@ torch = pytest.importorskip("torch")
 if importlib.util.find_spec("audiosr") is None:
     pytest.skip("the package audiosr is not installed: make models", allow_module_level=True)
 
-from outboard.errors import FailedPrecondition  # noqa: E402 - torch may be absent
+from outboard.audio.wave_header import HEADER_BYTES, float_wave_header  # noqa: E402 - torch may be absent
+from outboard.client import failure  # noqa: E402
+from outboard.errors import FailedPrecondition  # noqa: E402
 from outboard.models.audiosr import network  # noqa: E402
 from outboard.models.audiosr.door import SHORTEST_FRAMES, WEIGHTS, WINDOW_FRAMES, Controls  # noqa: E402
 from outboard.models.audiosr.served import INVENTORY, SIGNATURES, client  # noqa: E402
 from outboard.models.audiosr.windows import Windows  # noqa: E402
 from outboard.models.triton import TritonInference  # noqa: E402
 from outboard.models.triton_server import TritonServer  # noqa: E402
-from outboard.settings import TritonSettings  # noqa: E402
+from outboard.settings import Settings, TritonSettings  # noqa: E402
+from outboard.testing import in_process  # noqa: E402
+from outboard.v1 import audio_pb2, restorer_service_pb2  # noqa: E402
+from outboard.v1.job_service_pb2 import Job  # noqa: E402
+from services.restorer import __main__ as restorer_main  # noqa: E402
+from tests.integration.orchestrator_bench import bench  # noqa: E402
 from tests.integration.triton_toys import needs_triton, statistics  # noqa: E402
+from tests.unit.test_restore_drawing import RATE, band_db, cut, full_band  # noqa: E402
 
 pytestmark = needs_triton
 
@@ -94,6 +102,50 @@ def test_the_server_tells_what_it_has(server: TritonServer) -> None:
         served.check("audiosr_speech", timeout_seconds=100)
     assert caught.value.reason == "MODEL_WEIGHTS_MISSING"
     served.close()
+
+
+@pytest.mark.asyncio
+async def test_a_job_has_a_stem_drawn_by_the_server_once(server: TritonServer, tmp_path: Path) -> None:
+    """A stem that was cut off at 8 kHz goes through a job that names audiosr: it has more above the cutoff afterwards,
+    and the report tells the engine, that Triton computed it, and the digest of the server's weights. The same job
+    again is served from the store: no window goes to the server.
+    """
+    stem = cut(full_band(4.0))
+    stem[1] = 0.0  # a silent channel is not sent
+    data = float_wave_header(stem.shape[1], 2, RATE) + stem.T.astype("<f4").tobytes()
+    settings = Settings(triton=TritonSettings(address=server.address))
+    step = restorer_service_pb2.RestorationStep(engine="audiosr", amount=1.0, diffusion_steps=10)
+    wanted = Job(restoration=restorer_service_pb2.RestorationSettings(steps=[step]))
+    counts = [statistics(server, "audiosr").inference_count]
+    async with (
+        in_process(restorer_main.build(settings), settings) as restorer,
+        bench(tmp_path / "store", restorer=restorer.address) as mesh,
+    ):
+        upload = await mesh.client.upload(data)
+        wanted.stems.stems.add(name="drums", upload=upload.name, role=audio_pb2.ROLE_DRUMS)
+        jobs = []
+        for _ in range(2):
+            jobs.append(await mesh.client.wait((await mesh.client.create_job(wanted)).name))
+            assert jobs[-1].state == Job.STATE_SUCCEEDED, failure(jobs[-1])
+            counts.append(statistics(server, "audiosr").inference_count)
+        found = next(artifact for artifact in jobs[0].artifacts if artifact.name.endswith("/stems/drums.wav"))
+        drawn = np.frombuffer((await mesh.client.read(found))[HEADER_BYTES:], "<f4").reshape(-1, 2).T
+    report = jobs[0].report.restorations["drums"]
+    assert [(engine.name, engine.backend, engine.precision) for engine in report.engines] == [
+        ("audiosr", "triton", "fp32")
+    ]
+    served = client(settings.triton)
+    assert report.engines[0].weights_digest == served.view().weights_digest("audiosr")
+    served.close()
+    assert not report.failed_engines
+    assert not [warning for warning in report.warnings if warning.code == "RESTORATION_FAILED"]
+    assert report.found.bandwidth_hertz == pytest.approx(8_000, abs=400)
+    gain_db = band_db(drawn[:1], 8_500, 12_000) - band_db(stem[:1], 8_500, 12_000)
+    assert gain_db > 10, f"{gain_db:.1f} dB above the cutoff"
+    assert jobs[0].name != jobs[1].name
+    assert counts[1] - counts[0] == 1, f"{counts[1] - counts[0]} windows for one that sounds"
+    assert counts[2] == counts[1], f"{counts[2] - counts[1]} windows were drawn again"
+    assert jobs[1].report.restorations["drums"] == report
 
 
 def test_networks_make_room_when_nobody_asks_and_come_back(server: TritonServer) -> None:
