@@ -138,7 +138,7 @@ ENGINES: tuple[EngineInfo, ...] = (
         1,
         backend="torch",
         device="cuda",
-        description="Draws a new top for a stem that was cut off below 16 kHz: a diffusion network, on a GPU.",
+        description="Draws a new top for a stem that was cut off below 17.5 kHz: a diffusion network, on a GPU.",
     ),
     EngineInfo(
         AUDIOSR_SPEECH,
