@@ -10,7 +10,7 @@ import typer
 from outboard import errors
 from outboard.cli.pipeline import AsJson, Keep, Server, SoundProfile, connect, existing, run_job
 from outboard.cli.plans import OutputOrPlan, PlanFile, PlanOnly, checked_output, job_of, run_plan
-from outboard.v1 import audio_pb2, job_service_pb2
+from outboard.v1 import audio_pb2, job_service_pb2, mixer_service_pb2
 
 
 def _roles(options: list[str], stems: list[Path]) -> dict[str, audio_pb2.Role.ValueType]:
@@ -40,7 +40,23 @@ def mix(
         list[str] | None, typer.Option(help="FILE=ROLE, for instance bd.wav=kick", show_default=False)
     ] = None,
     preset: SoundProfile = "",
-    bypass: Annotated[bool, typer.Option("--bypass", help="sum the stems as they are")] = False,
+    intensity: Annotated[float | None, typer.Option(help="how much of the whole treatment, 0 to 100 (100)")] = None,
+    width_cap: Annotated[float | None, typer.Option(help="highest factor on any side signal, 0 to 1.4 (1.4)")] = None,
+    respect_user_gains: Annotated[
+        bool | None, typer.Option(help="whether the stems' levels are kept as they are (no)", show_default=False)
+    ] = None,
+    peak_target_dbfs: Annotated[
+        float | None, typer.Option(help="highest sample of the mix, -40 to 0 dBFS (-6)")
+    ] = None,
+    bypass: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL",
+            help="a processor to leave out, by its label in the plan (compressor, masking, reverb); may be repeated",
+            show_default=False,
+        ),
+    ] = None,
+    bypass_all: Annotated[bool, typer.Option("--bypass-all", help="sum the stems as they are")] = False,
     plan: PlanFile = None,
     plan_only: PlanOnly = False,
     keep: Keep = False,
@@ -60,8 +76,16 @@ def mix(
     job.display_name = "mix"
     job.keep_intermediates = keep
     job.stages.append(job_service_pb2.STAGE_MIX)
-    if bypass:
-        job.mix.bypass_all = True
+    job.mix.CopyFrom(
+        mixer_service_pb2.MixSettings(
+            respect_user_gains=respect_user_gains,
+            bypass=bypass,
+            bypass_all=bypass_all,
+            width_cap=width_cap,
+            peak_target_dbfs=peak_target_dbfs,
+            intensity=intensity,
+        )
+    )
     with connect(server) as client:
         for path in stems:
             wanted = roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED)

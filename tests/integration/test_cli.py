@@ -188,10 +188,10 @@ def test_separate_into_two(outboard: Outboard, folder: Path) -> None:
 
 
 def test_bypassed_mix_is_the_sum(outboard: Outboard, folder: Path) -> None:
-    """`mix --bypass` of three stems is their sum; roles are taken by file name, whatever characters it has."""
+    """`mix --bypass-all` of three stems is their sum; roles are taken by file name, whatever characters it has."""
     files = [f"{name} [dry].wav" for name in ("vocals", "drums", "bass")]
     roles = ("--role", f"{files[0]}=lead_vocal", "--role", f"{files[1]}=drums")
-    job = outboard("mix", *files, *roles, "--bypass", "-o", "sum", "--json").document
+    job = outboard("mix", *files, *roles, "--bypass-all", "-o", "sum", "--json").document
     assert [stem.get("role") for stem in job["stems"]["stems"]] == ["ROLE_LEAD_VOCAL", "ROLE_DRUMS", None]
     expected = sum((_samples(folder / file) for file in files[1:]), start=_samples(folder / files[0]))
     null = _null_dbfs(_samples(folder / "sum" / "mix.wav"), expected)

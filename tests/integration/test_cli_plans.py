@@ -91,6 +91,50 @@ def test_a_mix_is_planned_edited_and_rendered(outboard: Outboard, folder: Path) 
     assert gains["bass"] == -144.0
 
 
+def test_settings_of_the_console_are_options_of_the_command(outboard: Outboard) -> None:
+    """Each option reaches the console: it changes in the plan what it is for; one out of range is refused with its
+    field and what is allowed, and a label that is none with the nearest."""
+    decided = json.loads(outboard("mix", *STEMS, "--plan-only").out)["mix_plan"]
+
+    def planned(*options: str) -> dict[str, Any]:
+        return json.loads(outboard("mix", *STEMS, *options, "--plan-only").out)["mix_plan"]
+
+    def gains(plan: dict[str, Any]) -> list[float]:
+        return [strip["gain_db"] for strip in plan["strips"]]
+
+    def left_out(plan: dict[str, Any]) -> set[str]:
+        chains = [part["chain"] for part in (*plan["strips"], *plan["buses"])]
+        return {processor["label"] for chain in chains for processor in chain if processor.get("bypass")}
+
+    assert any(gains(decided))
+    assert not left_out(decided)
+    assert gains(planned("--respect-user-gains")) == [0.0, 0.0, 0.0]
+    assert planned("--no-respect-user-gains") == decided
+    assert planned("--peak-target-dbfs", "-11.5")["peak_target_dbfs"] == -11.5
+    assert planned("--intensity", "100") == decided != planned("--intensity", "30")
+    chains = [strip["chain"] for strip in planned("--width-cap", "0.25")["strips"]]
+    narrowed = [
+        processor["stereo_width"]["side_gain"]
+        for chain in chains
+        for processor in chain
+        if processor["label"] == "width"
+    ]
+    assert narrowed
+    assert max(narrowed) <= 0.25
+    labels = {processor["label"] for strip in decided["strips"] for processor in strip["chain"]}
+    first, second, *_ = sorted(labels)
+    assert left_out(planned("--bypass", first, "--bypass", second)) == {first, second}
+    for option, value, allowed in (
+        ("--width-cap", "1.5", "0 to 1.4"),
+        ("--peak-target-dbfs", "1", "-40 to 0"),
+        ("--intensity", "101", "0 to 100"),
+        ("--bypass", "compresor", "did you mean 'compressor'"),
+    ):
+        error = outboard("mix", *STEMS, option, value, "--json", code=2).document["error"]
+        assert error["violations"][0]["field"] == "job.mix." + option.removeprefix("--").replace("-", "_")
+        assert allowed in error["message"]
+
+
 def test_a_master_is_planned_edited_and_rendered(outboard: Outboard, folder: Path) -> None:
     """One file holds both plans; unedited it renders the bytes of mix and master without it, and one that has the
     master's alone leaves the mix to the console; a ceiling lowered in the file holds in the master."""
@@ -167,7 +211,7 @@ def test_a_wrong_plan_is_told_by_its_place(outboard: Outboard, folder: Path, fau
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        (("mix", *STEMS, "--bypass"), "job.mix.bypass_all"),
+        (("mix", *STEMS, "--bypass-all"), "job.mix.bypass_all"),
         (("mix", *STEMS, "--preset", "rock"), "job.preset"),
         (("mix", *STEMS, "--role", "vocals.wav=kick"), "job.stems.stems[0].role"),
         (("mix", *STEMS, "--plan-only"), "job.plan_only"),
