@@ -21,6 +21,8 @@ from outboard.audio.demo import synthesise
 from outboard.audio.files import FileSpec, decode, encode
 from outboard.cli import main
 from outboard.cli.output import exit_code
+from outboard.client import Client
+from outboard.v1 import job_service_pb2
 
 if TYPE_CHECKING:
     from tests.conftest import ServedMesh
@@ -376,6 +378,24 @@ def test_exit_codes_of_a_server(
     """What the server refuses, or what fails a job, has the exit code of its kind and the server's reason."""
     error = entered(*arguments, *server, "--json", code=code).document["error"]
     assert error["reason"] == reason, error["message"]
+
+
+def test_too_many_stems_are_refused_before_any_is_sent(
+    entered: Outboard, folder: Path, served_mesh: ServedMesh
+) -> None:
+    """Thirteen stems are refused with the server's own reason and sentence, without a server; twelve go to it."""
+    for index in range(13):
+        (folder / f"part {index}.wav").write_bytes((folder / "bass [dry].wav").read_bytes())
+    parts = [f"part {index}.wav" for index in range(13)]
+    error = entered("mix", *parts, "--json", "--server", "127.0.0.1:9", code=2).document["error"]
+    asked = job_service_pb2.Job(stages=[job_service_pb2.STAGE_MIX])
+    for part in parts:
+        asked.stems.stems.add(name=part, upload="uploads/none")
+    with Client(served_mesh.address) as client, pytest.raises(errors.InvalidInput) as caught:
+        client.create_job(asked)
+    assert (error["reason"], error["message"]) == (caught.value.reason, caught.value.message)
+    ended = entered("mix", *parts[:12], "--json", "--server", "127.0.0.1:9", code=4)
+    assert ended.document["error"]["reason"] == "UNAVAILABLE"
 
 
 def test_an_unfit_reference_is_told_by_its_file(entered: Outboard, folder: Path, server: tuple[str, str]) -> None:
