@@ -27,9 +27,10 @@ Courses = NDArray[np.float32]
 """(bands, steps): level of each band over time, dB."""
 
 SAME_CORRELATION, SAME_TONE_DB = 0.985, 0.7
-"""Of seven songs, copies at 48 to 128 kbit/s (mp3, aac, opus), at 22 kHz, 20 dB lower, begun later or cut in half came
-to 0.990 and 0.64 dB at least; two different songs to 0.3. A master of the song has another tone, or lower correlation,
-unless next to nothing was done to it."""
+"""Of seven songs, copies at 64 to 128 kbit/s (mp3, aac, opus), at 22 kHz, 20 dB lower, begun later or cut in half came
+to 0.988 at least and 0.64 dB at most; two different songs to 0.31. At 48 kbit/s four of seven by mp3 and one by aac are
+another sound (docs/benchmarks.md). A master of the song has another tone, or lower correlation, unless next to nothing
+was done to it."""
 _STEPS_PER_SECOND = 50
 _FRAME_SECONDS = 0.2  # so long that a lag between two steps costs nothing
 _EDGES_HERTZ = 100.0 * 2.0 ** (np.arange(20) / 3.0)
