@@ -49,6 +49,7 @@ def coded(song: Array, container: str, coder: str, kbps: int) -> Array:
         path = Path(folder) / f"copy.{container}"
         with av.open(str(path), "w") as file:
             stream = file.add_stream(coder, rate=RATE_HERTZ, layout="stereo")
+            assert isinstance(stream, av.AudioStream)
             stream.bit_rate = kbps * 1000
             stereo = np.ascontiguousarray(np.broadcast_to(song, (2, song.shape[1])))
             frame = av.AudioFrame.from_ndarray(stereo, format="fltp", layout="stereo")
