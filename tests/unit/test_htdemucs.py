@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -281,3 +282,9 @@ def test_a_fraction_survives_the_metadata(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     network.save(network.seeded(FOUR_SOURCES, 0, network.TINY), path)
     assert network.load(path, FOUR_SOURCES).segment == Fraction(39, 5)
+
+
+def test_nothing_reports_its_use_to_its_makers() -> None:
+    """OpenVINO's telemetry, which forks a process in a thread of ours to send what was done, is not installed."""
+    assert importlib.util.find_spec("openvino") is not None
+    assert importlib.util.find_spec("openvino_telemetry") is None
