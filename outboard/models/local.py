@@ -60,7 +60,7 @@ class Arithmetic:
 @functools.cache
 def arithmetic(speed: str) -> Arithmetic:
     """What this machine uses for a speed."""
-    if _has_cuda():
+    if has_cuda():
         return Arithmetic("torch", "cuda", {"exact": "float32", "balanced": "tf32", "fast": "float16"}[speed])
     if speed == "exact":
         return Arithmetic("torch", "cpu", "float32")
@@ -72,7 +72,8 @@ def runs_exports(speed: str) -> bool:
     return arithmetic(speed).backend == "openvino"
 
 
-def _has_cuda() -> bool:
+def has_cuda() -> bool:
+    """Whether torch is here and sees a CUDA device."""
     # Looked at first, because loading torch takes seconds and hundreds of megabytes.
     if not Path("/proc/driver/nvidia/version").exists() or importlib.util.find_spec("torch") is None:
         return False

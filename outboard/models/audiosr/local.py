@@ -16,7 +16,7 @@ import numpy as np
 from outboard.errors import Internal, InvalidInput, OutboardError
 from outboard.models.audiosr.door import CONTROLS, NAMES, WEIGHTS, WINDOW_FRAMES
 from outboard.models.inference import Arrays
-from outboard.models.local import arithmetic
+from outboard.models.local import has_cuda
 from outboard.models.registry import find
 from outboard.models.weights import WeightsFolder
 
@@ -28,7 +28,7 @@ NO_DEVICE = (
 
 def problem() -> str:
     """Why this process cannot compute; empty where it can."""
-    return "" if arithmetic("fast").device == "cuda" else NO_DEVICE
+    return "" if has_cuda() else NO_DEVICE
 
 
 class LocalSuperResolution:
