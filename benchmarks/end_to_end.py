@@ -32,6 +32,7 @@ from outboard.audio.analysis import analyze
 from outboard.audio.demo import DemoSong, stem_sum, synthesise
 from outboard.audio.loudness import integrated_loudness
 from outboard.audio.spool import blocks
+from outboard.audio.stems import FOUR_STEMS
 from services.master.master import master
 from services.master.plan import plan as plan_master
 from services.master.settings import DeliverableSpec, MasterSettings
@@ -41,7 +42,7 @@ from services.mixer.mix import mix
 from services.mixer.plan import LABELS
 from services.mixer.plan import plan as plan_mix
 from services.restorer.restore import RestorationSettings, restore
-from services.separator.engines import FOUR_STEMS, SeparationSettings
+from services.separator.engines import SeparationSettings
 from services.separator.separate import separate
 
 Audio = NDArray[np.float32]

@@ -26,7 +26,7 @@ from scipy.signal import butter, sosfilt
 
 from benchmarks.separation import Clip, demo_clips, musdb_clips
 from outboard.audio.overlap_add import StreamingStft, fixed_blocks
-from services.separator.engines import FOUR_STEMS
+from outboard.audio.stems import FOUR_STEMS
 from services.separator.spectral.cues import CUES
 from services.separator.spectral.engine import SpectralSeparation
 from services.separator.spectral.fusion import LOW_SHARPNESS, LOW_SHARPNESS_HERTZ

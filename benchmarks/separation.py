@@ -35,9 +35,10 @@ from benchmarks.rows import Row, exit_code
 from benchmarks.rows import parser as options_of_every_benchmark
 from benchmarks.separation_scores import score, si_sdr_db, write_scores
 from outboard.audio.demo import synthesise
+from outboard.audio.stems import FOUR_STEMS
 from outboard.settings import Settings
 from services.separator.deployment import engines
-from services.separator.engines import FOUR_STEMS, SeparationSettings, SongFacts
+from services.separator.engines import SeparationSettings, SongFacts
 from services.separator.separate import separate
 
 Audio = NDArray[np.float32]

@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from outboard import errors
+from outboard.audio.stems import MAXIMUM_STEMS
 from outboard.cli.pipeline import AsJson, Keep, Server, SoundProfile, connect, existing, run_job
 from outboard.cli.plans import OutputOrPlan, PlanFile, PlanOnly, checked_output, job_of, run_plan
 from outboard.v1 import audio_pb2, job_service_pb2, mixer_service_pb2
-
-_MAXIMUM_STEMS = 12  # as the contract says of a job; a test holds it to the server's
 
 
 def _roles(options: list[str], stems: list[Path]) -> dict[str, audio_pb2.Role.ValueType]:
@@ -36,7 +35,7 @@ def _roles(options: list[str], stems: list[Path]) -> dict[str, audio_pb2.Role.Va
 
 
 def mix(
-    stems: Annotated[list[Path], typer.Argument(help=f"1 to {_MAXIMUM_STEMS} files", show_default=False)],
+    stems: Annotated[list[Path], typer.Argument(help=f"1 to {MAXIMUM_STEMS} files", show_default=False)],
     folder: OutputOrPlan = None,
     role: Annotated[
         list[str] | None, typer.Option(help="FILE=ROLE, for instance bd.wav=kick", show_default=False)
@@ -66,8 +65,8 @@ def mix(
     as_json: AsJson = False,
 ) -> None:
     """Mixes stems on the console."""
-    if len(stems) > _MAXIMUM_STEMS:  # the server says the same, once all are uploaded
-        raise errors.InvalidInput(f"1 to {_MAXIMUM_STEMS} stems, not {len(stems)}", field="stems")
+    if len(stems) > MAXIMUM_STEMS:  # the server says the same, once all are uploaded
+        raise errors.InvalidInput(f"1 to {MAXIMUM_STEMS} stems, not {len(stems)}", field="stems")
     roles = _roles(role or [], stems)
     names = [path.stem for path in stems]
     if repeated := next((name for name in names if names.count(name) > 1), ""):

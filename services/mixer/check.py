@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterator
 from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.processor_ranges import GAIN_DB, chain_violations, number_violation
 from outboard.audio.processors import Plugin
+from outboard.audio.stems import MAXIMUM_STEMS
 from outboard.errors import InvalidInput, Violation
 from outboard.presets import nearest
-from services.mixer.console import MAX_STEMS, Bus, MixPlan, Strip
+from services.mixer.console import Bus, MixPlan, Strip
 
 MIX_NAME = "mix"
 """What reports call the stereo sum: no bus may."""
@@ -58,8 +59,8 @@ def check_plan(plan: MixPlan, stems: Collection[str], sample_rate_hertz: int, pa
 
 def _stem_violations(plan: MixPlan, stems: Collection[str], path: str) -> Iterator[Violation]:
     named = sorted(strip.stem for strip in plan.strips)
-    if not 1 <= len(named) <= MAX_STEMS:
-        yield Violation(f"{path}strips", f"a plan has 1 to {MAX_STEMS} strips, not {len(named)}")
+    if not 1 <= len(named) <= MAXIMUM_STEMS:
+        yield Violation(f"{path}strips", f"a plan has 1 to {MAXIMUM_STEMS} strips, not {len(named)}")
         return
     for index, strip in enumerate(plan.strips):
         if strip.stem not in stems:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from outboard.audio.processors import Processor, ProcessorReport
 from outboard.audio.reporting import EngineInfo, Warning
 
-MAX_STEMS = 12
 INSERT = "insert"
 """Label of a plugin's slot that the planner does not have: at the end of a chain, without a stand-in."""
 CONSOLE, PASSTHROUGH = "console", "passthrough"

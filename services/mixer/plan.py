@@ -12,13 +12,14 @@ import dataclasses
 from collections.abc import Mapping
 
 from outboard.audio.analysis import Analysis
+from outboard.audio.stems import MAXIMUM_STEMS
 from outboard.audio.stereo import MAX_SIDE_GAIN
 from outboard.errors import InvalidInput, Violation
 from outboard.presets import Preset, nearest
 from services.mixer import balance, buses, interplay, sections, song_rules, space, strips
 from services.mixer.brief import Brief
 from services.mixer.check import PEAK_TARGET_DBFS_RANGE
-from services.mixer.console import ENGINES, INSERT, MAX_STEMS, PASSTHROUGH, MixPlan, MixSettings, Strip
+from services.mixer.console import ENGINES, INSERT, PASSTHROUGH, MixPlan, MixSettings, Strip
 from services.mixer.hearing import Heard
 from services.mixer.roles import role_from_name
 
@@ -50,8 +51,8 @@ def plan(
         InvalidInput: too few or too many stems, a setting out of range, an unknown label in ``bypass``.
     """
     check_settings(settings)
-    if not 1 <= len(analyses) <= MAX_STEMS:
-        raise InvalidInput(f"a mix takes 1 to {MAX_STEMS} stems, not {len(analyses)}", field="stems")
+    if not 1 <= len(analyses) <= MAXIMUM_STEMS:
+        raise InvalidInput(f"a mix takes 1 to {MAXIMUM_STEMS} stems, not {len(analyses)}", field="stems")
     names = sorted(analyses)
     role = {name: _role(name, roles) for name in names}
     if not decides(settings):

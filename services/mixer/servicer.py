@@ -14,6 +14,7 @@ from outboard.audio.plugins.facts import PluginChoice, PluginFacts
 from outboard.audio.plugins.host import PluginHost, host_from
 from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.reporting import part
+from outboard.audio.stems import MAXIMUM_STEMS
 from outboard.errors import InvalidInput
 from outboard.presets import plugins as presets
 from outboard.presets import with_values
@@ -25,16 +26,7 @@ from outboard.settings import Settings
 from outboard.v1 import audio_pb2, mixer_service_pb2, mixer_service_pb2_grpc
 from services.mixer.buses import BUSES
 from services.mixer.check import check_plan, check_plan_plugins
-from services.mixer.console import (
-    CONSOLE,
-    ENGINES,
-    MAX_STEMS,
-    PASSTHROUGH,
-    MixPlan,
-    MixReport,
-    MixSettings,
-    engine_info,
-)
+from services.mixer.console import CONSOLE, ENGINES, PASSTHROUGH, MixPlan, MixReport, MixSettings, engine_info
 from services.mixer.detect import detect_roles
 from services.mixer.hearing import Heard, hear
 from services.mixer.inserts import Inserts
@@ -169,8 +161,8 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
 
     def _formats(self, config: mixer_service_pb2.MixConfig) -> dict[str, StreamFormat]:
         """The layout of each stem by its name."""
-        if not 1 <= len(config.stems) <= MAX_STEMS:
-            raise InvalidInput(f"a mix has 1 to {MAX_STEMS} stems, not {len(config.stems)}", field="config.stems")
+        if not 1 <= len(config.stems) <= MAXIMUM_STEMS:
+            raise InvalidInput(f"a mix has 1 to {MAXIMUM_STEMS} stems, not {len(config.stems)}", field="config.stems")
         formats: dict[str, StreamFormat] = {}
         for index, stem in enumerate(config.stems):
             field = f"config.stems[{index}]"

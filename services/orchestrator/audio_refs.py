@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from outboard.v1 import audio_pb2
 from services.orchestrator.results import Result
 
-MAXIMUM_STEMS = 12
-"""Of one job."""
-
 
 @dataclass(frozen=True)
 class AudioRef:
@@ -54,12 +51,3 @@ SEPARATED_ROLES = {
     "instrumental": audio_pb2.ROLE_OTHER,
 }
 """What separated stems play."""
-
-_FOUR_STEMS = ("vocals", "drums", "bass", "other")
-SEPARATED_STEMS = {
-    2: ("vocals", "instrumental"),
-    4: _FOUR_STEMS,
-    5: (*_FOUR_STEMS, "piano"),
-    6: (*_FOUR_STEMS, "piano", "guitar"),
-}
-"""Stems by how many are asked for, as the contract names them."""

@@ -12,7 +12,6 @@ from outboard.v1 import audio_pb2
 
 _FRESH_SECONDS = 2.0
 PASSTHROUGH = "passthrough"
-DEFAULT_STEM_COUNT = 4
 
 
 class HasEngines(Protocol):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from outboard.audio.stems import DEFAULT_STEM_COUNT, STEMS_BY_COUNT
 from outboard.errors import Violation
 from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2
-from services.orchestrator.audio_refs import SEPARATED_STEMS
-from services.orchestrator.engines import DEFAULT_STEM_COUNT
 from services.orchestrator.peers import REFERENCE_ENGINES
 from services.orchestrator.progress import Stage
 
@@ -22,7 +21,7 @@ def mixed_stems(job: job_service_pb2.Job) -> tuple[str, ...]:
     if job.WhichOneof("input") == "stems":
         return tuple(stem.name for stem in job.stems.stems)
     if Stage.STAGE_SEPARATE in job.stages:
-        return SEPARATED_STEMS[job.separation.stem_count or DEFAULT_STEM_COUNT]
+        return STEMS_BY_COUNT[job.separation.stem_count or DEFAULT_STEM_COUNT]
     return (SONG_STEM,)
 
 

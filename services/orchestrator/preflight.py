@@ -12,10 +12,10 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from outboard.audio.stems import DEFAULT_STEM_COUNT
 from outboard.errors import FailedPrecondition, InvalidInput, NotFound, OutboardError
 from outboard.rpc.channel import outboard_errors
 from outboard.v1 import analysis_pb2, job_service_pb2, master_service_pb2, mixer_service_pb2
-from services.orchestrator.engines import DEFAULT_STEM_COUNT
 from services.orchestrator.field_paths import name_job_fields
 from services.orchestrator.peers import REFERENCE_ENGINES, Peers
 from services.orchestrator.plans import SONG_STEM, mixed_stems

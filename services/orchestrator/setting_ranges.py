@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from outboard.audio.stems import STEMS_BY_COUNT
 from outboard.errors import Violation
 from outboard.v1 import job_service_pb2, restorer_service_pb2, separator_service_pb2
 from services.orchestrator.engines import PASSTHROUGH
 from services.orchestrator.progress import Stage
 
-STEM_COUNTS = (2, 4, 5, 6)
 _SEPARATION_RANGES = (("overlap", 0.0, 0.75), ("shifts", 0, 10))
 _STEP_RANGES = (("amount", 0.0, 1.0), ("diffusion_steps", 10, 200), ("guidance_scale", 1.0, 10.0))
 
@@ -30,8 +30,8 @@ def check_setting_ranges(job: job_service_pb2.Job, stages: Sequence[int]) -> lis
 
 def _check_separation(settings: separator_service_pb2.SeparationSettings) -> list[Violation]:
     violations = _out_of_range(settings, _SEPARATION_RANGES, "job.separation")
-    if settings.HasField("stem_count") and settings.stem_count not in STEM_COUNTS:
-        allowed = ", ".join(map(str, STEM_COUNTS))
+    if settings.HasField("stem_count") and settings.stem_count not in STEMS_BY_COUNT:
+        allowed = ", ".join(map(str, STEMS_BY_COUNT))
         text = f"stem_count is {settings.stem_count}, must be one of {allowed}"
         violations.append(Violation("job.separation.stem_count", text))
     return violations

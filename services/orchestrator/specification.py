@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from outboard.audio.files.tags import VORBIS_NAMES
+from outboard.audio.stems import MAXIMUM_STEMS
 from outboard.errors import InvalidInput, Violation
 from outboard.v1 import audio_pb2, job_service_pb2
 from services.orchestrator.albums import STAGES, album_conflicts, check_album, titles
-from services.orchestrator.audio_refs import MAXIMUM_STEMS
 from services.orchestrator.plans import SONG_STEM, follows_references, plan_conflicts
 from services.orchestrator.progress import Stage
 from services.orchestrator.setting_ranges import check_setting_ranges

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from outboard import storage
+from outboard.audio.stems import DEFAULT_STEM_COUNT, MAXIMUM_STEMS
 from outboard.errors import Cancelled, Internal, OutboardError
 from outboard.v1 import (
     analysis_pb2,
@@ -24,8 +25,7 @@ from outboard.v1 import (
     separator_service_pb2,
 )
 from services.orchestrator import ingest
-from services.orchestrator.audio_refs import MAXIMUM_STEMS, SEPARATED_ROLES, AudioRef, audio_ref
-from services.orchestrator.engines import DEFAULT_STEM_COUNT
+from services.orchestrator.audio_refs import SEPARATED_ROLES, AudioRef, audio_ref
 from services.orchestrator.exchange import FROM_STAGE, AudioSink, FileSink, NoSink, audio_chunks, call_stage
 from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.peers import Peers

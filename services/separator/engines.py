@@ -10,17 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio.reporting import EngineInfo, Warning
+from outboard.audio.stems import DEFAULT_STEM_COUNT, INSTRUMENTAL, STEMS_BY_COUNT
 
 Audio = NDArray[np.float32]
-
-VOCALS = "vocals"
-INSTRUMENTAL = "instrumental"
-TWO_STEMS = (VOCALS, INSTRUMENTAL)
-FOUR_STEMS = (VOCALS, "drums", "bass", "other")
-FIVE_STEMS = (*FOUR_STEMS, "piano")
-SIX_STEMS = (*FIVE_STEMS, "guitar")
-STEMS_BY_COUNT: Mapping[int, tuple[str, ...]] = {2: TWO_STEMS, 4: FOUR_STEMS, 5: FIVE_STEMS, 6: SIX_STEMS}
-DEFAULT_STEM_COUNT = 4
 
 
 @dataclass(frozen=True)
@@ -30,7 +22,7 @@ class SeparationSettings:
     Attributes:
         engine: name; empty for the best available.
         stem_count: 2 (vocals, instrumental), 4 (vocals, drums, bass, other), 5 (plus piano) or 6 (plus guitar);
-            unset: `DEFAULT_STEM_COUNT`.
+            unset: `outboard.audio.stems.DEFAULT_STEM_COUNT`.
         overlap: of neighbouring model windows, 0 to 0.75; engines without model windows ignore it.
         shifts: random shifts averaged, 0 to 10; engines without model windows ignore it.
         seed: of everything random.

@@ -19,15 +19,8 @@ from numpy.typing import NDArray
 
 from outboard.audio.reporting import EngineInfo
 from outboard.audio.resample import StreamResampler
-from services.separator.engines import (
-    INSTRUMENTAL,
-    VOCALS,
-    Audio,
-    SeparationSettings,
-    SongFacts,
-    general_stem,
-    stems_of,
-)
+from outboard.audio.stems import INSTRUMENTAL, VOCALS
+from services.separator.engines import Audio, SeparationSettings, SongFacts, general_stem, stems_of
 from services.separator.windows import Cutter, Joiner, Normalisation, Window
 
 SAMPLE_RATE_HERTZ = 44_100

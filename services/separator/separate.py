@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from outboard.audio.overlap_add import fixed_blocks
 from outboard.audio.reporting import EngineInfo, Warning
+from outboard.audio.stems import STEMS_BY_COUNT
 from outboard.errors import FailedPrecondition, InvalidInput
 from services.separator.engines import (
-    STEMS_BY_COUNT,
     Audio,
     Engine,
     PassThrough,

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.fit_spectral import Numbers, example, fit, quality, standing, tables, varied
 from benchmarks.separation import demo_clips, sdr_db, separated
-from services.separator.engines import FOUR_STEMS
+from outboard.audio.stems import FOUR_STEMS
 
 
 def test_the_fit_judges_what_the_engine_does_and_improves_on_nothing() -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outboard.audio.stems import FOUR_STEMS, TWO_STEMS
 from outboard.errors import InvalidInput
-from services.separator.engines import FOUR_STEMS, TWO_STEMS, SeparationReport, SeparationSettings
+from services.separator.engines import SeparationReport, SeparationSettings
 from services.separator.separate import BLOCK_FRAMES, list_engines, separate
 
 RATE = 8_000  # the cheapest rate of the contract; what is said here does not depend on it

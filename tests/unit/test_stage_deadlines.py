@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from outboard.audio.stems import MAXIMUM_STEMS
 from outboard.models.audiosr import served
 from outboard.settings import ServerSettings
 from outboard.v1 import audio_pb2
-from services.orchestrator.audio_refs import MAXIMUM_STEMS, AudioRef
+from services.orchestrator.audio_refs import AudioRef
 from services.orchestrator.steps import ENGINE_HANGS_SECONDS, RESTORATION_ATTEMPTS, restorer_patience
 from services.restorer import superresolution, voice
 

@@ -14,14 +14,8 @@ import numpy as np
 
 from outboard.audio.overlap_add import OverlapAdd, Spectra, StreamingStft, fixed_blocks
 from outboard.audio.reporting import EngineInfo
-from services.separator.engines import (
-    FOUR_STEMS,
-    VOCALS,
-    Audio,
-    Separation,
-    SeparationSettings,
-    SongFacts,
-)
+from outboard.audio.stems import FOUR_STEMS, VOCALS
+from services.separator.engines import Audio, Separation, SeparationSettings, SongFacts
 from services.separator.spectral.cues import Batch, Look, look_near, measure
 from services.separator.spectral.fusion import Fusion
 from services.separator.spectral.grid import RESOLUTION_RATIO, Grid
