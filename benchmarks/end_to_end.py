@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -33,6 +32,7 @@ from outboard.audio.demo import DemoSong, stem_sum, synthesise
 from outboard.audio.loudness import integrated_loudness
 from outboard.audio.spool import blocks
 from outboard.audio.stems import FOUR_STEMS
+from outboard.testing import drained
 from services.master.master import master
 from services.master.plan import plan as plan_master
 from services.master.settings import DeliverableSpec, MasterSettings
@@ -46,7 +46,6 @@ from services.separator.engines import SeparationSettings
 from services.separator.separate import separate
 
 Audio = NDArray[np.float32]
-R = TypeVar("R")
 
 RATE_HERTZ = 48_000
 ROLES = {"vocals": "lead_vocal", "drums": "drums", "bass": "bass", "other": "other"}
@@ -89,14 +88,9 @@ class Distance:
             return float(self._loss(torch.from_numpy(np.ascontiguousarray(matched))[None], self._clean))
 
 
-def drained(stream: Generator[Audio, None, R]) -> tuple[Audio, R]:
-    """All blocks of a stage joined, and its report."""
-    parts = []
-    while True:
-        try:
-            parts.append(next(stream))
-        except StopIteration as stop:
-            return np.concatenate(parts, axis=1), stop.value
+def joined(stream: Generator[Audio, None, object]) -> Audio:
+    """All blocks of a stage."""
+    return np.concatenate(drained(stream)[0], axis=1)
 
 
 def separated(song: Audio) -> dict[str, Audio]:
@@ -107,7 +101,7 @@ def separated(song: Audio) -> dict[str, Audio]:
 
 def restored(stems: Mapping[str, Audio]) -> dict[str, Audio]:
     """Every stem through the restorer."""
-    return {name: drained(restore(stem, RATE_HERTZ, RestorationSettings()))[0] for name, stem in stems.items()}
+    return {name: joined(restore(stem, RATE_HERTZ, RestorationSettings())) for name, stem in stems.items()}
 
 
 def mixed(stems: Mapping[str, Audio], song: Audio, preset: presets.Preset, bypass: tuple[str, ...] = ()) -> Audio:
@@ -116,7 +110,7 @@ def mixed(stems: Mapping[str, Audio], song: Audio, preset: presets.Preset, bypas
     levels = {name: erb_levels(stem, RATE_HERTZ) for name, stem in stems.items()}
     settings = MixSettings(bypass=bypass)
     plan = plan_mix(analyses, ROLES, analyze(song, RATE_HERTZ), preset, settings, levels=levels)
-    return drained(mix(stems, RATE_HERTZ, plan))[0]
+    return joined(mix(stems, RATE_HERTZ, plan))
 
 
 def mastered(song: Audio, preset: presets.Preset) -> Audio:

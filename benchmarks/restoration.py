@@ -42,6 +42,7 @@ from benchmarks.rows import Row, exit_code, show
 from benchmarks.rows import parser as options_of_every_benchmark
 from outboard.audio.demo import PATHOLOGIES, synthesise
 from outboard.settings import Settings
+from outboard.testing import drained
 from services.restorer.deployment import Deployment
 from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, diagnose, restore
 from services.restorer.settings import BANDWIDTH, DEEPFILTERNET3, REPAIR
@@ -65,13 +66,8 @@ def restored(
 ) -> tuple[Audio, RestorationReport]:
     """A stem through some engines in automatic mode, or through the automatic chain, and the report."""
     settings = RestorationSettings(role=role, steps=tuple(RestorationStep(engine) for engine in engines))
-    stream = restore(audio, RATE, settings, voice=voice)
-    blocks = []
-    while True:
-        try:
-            blocks.append(next(stream))
-        except StopIteration as stop:
-            return np.concatenate(blocks, axis=1), stop.value
+    blocks, report = drained(restore(audio, RATE, settings, voice=voice))
+    return np.concatenate(blocks, axis=1), report
 
 
 def judged(case: Case, voice: VoiceEngine | None, *engines: str) -> tuple[float, float, float]:

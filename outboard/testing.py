@@ -1,4 +1,4 @@
-"""Real services for tests: in this process, or as child processes, on Unix sockets in a temporary folder."""
+"""For tests and benchmarks: real services, in this process or as child processes, and generators run to their end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Generator, Mapping
+from typing import Any, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,9 +18,22 @@ from outboard.rpc.channel import aio_channel
 from outboard.rpc.server import Register, RunningServer, WarmUp, running
 from outboard.settings import Settings
 
+Piece = TypeVar("Piece")
+Report = TypeVar("Report")
+
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+
+
+def drained(stream: Generator[Piece, Any, Report]) -> tuple[list[Piece], Report]:
+    """All that a generator yields, and what it returns: the report, where it is a stage's domain function."""
+    pieces = []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as end:
+            return pieces, end.value
 
 
 @contextlib.asynccontextmanager

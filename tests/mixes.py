@@ -10,6 +10,7 @@ import numpy as np
 
 from outboard import presets
 from outboard.audio.analysis import analyze
+from outboard.testing import drained
 from services.mixer.buses import MUSIC_BUS, VOCAL_BUS, low_mid_share_db
 from services.mixer.console import MixPlan, MixReport, MixSettings
 from services.mixer.desk import Desk
@@ -48,14 +49,7 @@ def mixed(stems: Mapping[str, np.ndarray], roles: Mapping[str, str], song: np.nd
     heard = {name: hear(stem, RATE) for name, stem in stems.items()}
     whole = None if song is None else analyze(song, RATE)
     decided = plan(analyses, roles, whole, BALANCED, MixSettings(), heard=heard)
-    generator = mix(stems, RATE, decided, spool_directory=folder)
-    blocks = []
-    while True:
-        try:
-            blocks.append(next(generator))
-        except StopIteration as end:
-            report: MixReport = end.value
-            break
+    blocks, report = drained(mix(stems, RATE, decided, spool_directory=folder))
     before, after = _bus_levels(stems, report.plan)
     return Mixed(
         audio=np.concatenate(blocks, axis=1),

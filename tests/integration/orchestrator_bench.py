@@ -43,6 +43,11 @@ class Bench:
         )
 
 
+def artifact_of(job: messages.Job, name: str) -> messages.Artifact:
+    """An artifact of a job by its name within the job."""
+    return next(artifact for artifact in job.artifacts if artifact.name.endswith(f"/artifacts/{name}"))
+
+
 def noise_file(seed: int, seconds: float) -> bytes:
     """A stereo float WAV of quiet noise."""
     frames = round(seconds * RATE_HERTZ)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from outboard.audio.demo import synthesise
 from outboard.audio.files import FileSpec, encode
@@ -15,16 +14,10 @@ from outboard.errors import InvalidInput
 from outboard.v1 import job_service_pb2 as messages
 from outboard.v1 import master_service_pb2
 from services.orchestrator.albums import file_name, titles
-from tests.integration.orchestrator_bench import Bench, bench
+from tests.integration.orchestrator_bench import Bench
 
 Job = messages.Job
 in_module = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("store")) as made:
-        yield made
 
 
 async def album_of(mesh: Bench, seeds: Iterable[int]) -> messages.AlbumInput:

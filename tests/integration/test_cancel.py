@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from outboard.v1 import job_service_pb2 as messages
-from tests.integration.orchestrator_bench import Bench, bench
+from tests.integration.orchestrator_bench import Bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Job = messages.Job
@@ -22,16 +20,9 @@ STATES = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("store")) as made:
-        yield made
-
-
 @pytest.mark.parametrize("stage", list(STATES))
 async def test_stage_is_idle_within_two_seconds(mesh: Bench, stage: str) -> None:
     """Whatever stage is at work when its job is cancelled ends its call within 2 s, and later stages are not called."""
-    mesh.behaviour.seconds_per_chunk.clear()
     mesh.behaviour.seconds_per_chunk[stage] = 0.5
     job = await mesh.job(list(STATES).index(stage), seconds=8.0)
     while not mesh.behaviour.running[stage]:
@@ -52,14 +43,12 @@ async def test_stage_is_idle_within_two_seconds(mesh: Bench, stage: str) -> None
 
 async def test_cancelling_twice_or_late_changes_nothing(mesh: Bench) -> None:
     """A job that has ended is returned as it is."""
-    mesh.behaviour.seconds_per_chunk.clear()
     job = await mesh.client.wait((await mesh.job(50)).name)
     assert (await mesh.client.cancel_job(job.name)).state == Job.STATE_SUCCEEDED
 
 
 async def test_cancelled_job_can_be_done_again(mesh: Bench) -> None:
     """What a cancelled job had finished serves the next one; what it had not is computed."""
-    mesh.behaviour.seconds_per_chunk.clear()
     mesh.behaviour.seconds_per_chunk["mix"] = 0.5
     job = await mesh.job(51, seconds=3.0)
     while not mesh.behaviour.running["mix"]:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
 from outboard import presets
 from outboard.errors import AlreadyExists, InvalidInput
 from outboard.v1 import job_service_pb2 as messages
 from outboard.v1 import mixer_service_pb2
-from tests.integration.orchestrator_bench import Bench, bench
+from tests.integration.orchestrator_bench import Bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Job = messages.Job
 Preset = mixer_service_pb2.Preset
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("store")) as made:
-        yield made
 
 
 async def test_numbers_lie_over_the_named_profile(mesh: Bench) -> None:

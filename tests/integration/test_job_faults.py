@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import pytest_asyncio
 import soundfile
 
 from outboard.audio.demo import synthesise
@@ -26,29 +24,10 @@ from outboard.storage import FolderStore
 from outboard.v1 import job_service_pb2 as messages
 from outboard.v1 import master_service_pb2
 from services.orchestrator.results import prefix_of
-from tests.integration.orchestrator_bench import Bench, bench, noise_file
+from tests.integration.orchestrator_bench import Bench, artifact_of, noise_file
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Job = messages.Job
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("store")) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def calm(mesh: Bench) -> None:
-    """No slowness and no errors left over from another test."""
-    mesh.behaviour.seconds_per_chunk.clear()
-    mesh.behaviour.errors.clear()
-    mesh.behaviour.calls.clear()
-    mesh.behaviour.failing_engines.clear()
-
-
-def _artifact(job: Job, name: str) -> messages.Artifact:
-    return next(artifact for artifact in job.artifacts if artifact.name.endswith(f"/artifacts/{name}"))
 
 
 async def test_unreadable_input_fails_the_job(mesh: Bench) -> None:
@@ -240,10 +219,10 @@ async def test_expired_artifact_says_so(mesh: Bench) -> None:
     job = await mesh.client.wait((await mesh.job(36)).name)
     FolderStore(mesh.folder).evict(max_bytes=0)
     with pytest.raises(NotFound) as caught:
-        await mesh.client.read(_artifact(job, "mix.wav"))
+        await mesh.client.read(artifact_of(job, "mix.wav"))
     assert caught.value.reason == "ARTIFACT_EXPIRED"
     again = await mesh.client.wait((await mesh.job(36)).name)
-    assert await mesh.client.read(_artifact(again, "mix.wav")) == noise_file(36, 1.0)
+    assert await mesh.client.read(artifact_of(again, "mix.wav")) == noise_file(36, 1.0)
 
 
 async def test_housekeeping_keeps_what_running_jobs_use(mesh: Bench) -> None:
@@ -262,6 +241,6 @@ async def test_housekeeping_keeps_what_running_jobs_use(mesh: Bench) -> None:
     assert len(used) > 5
     assert not {key for key in removed if prefix_of(key) in used}
     with pytest.raises(NotFound):
-        await mesh.client.read(_artifact(ended, "master.wav"))
+        await mesh.client.read(artifact_of(ended, "master.wav"))
     ended = await mesh.client.wait(job.name)
     assert ended.state == Job.STATE_SUCCEEDED, failure(ended)

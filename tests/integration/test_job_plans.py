@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from outboard.client import failure
 from outboard.errors import InvalidInput
 from outboard.report.plan_file import read_plans
 from outboard.v1 import audio_pb2, master_service_pb2, mixer_service_pb2
 from outboard.v1 import job_service_pb2 as messages
-from tests.integration.orchestrator_bench import Bench, bench
+from tests.integration.orchestrator_bench import Bench
 from tests.integration.toy_stages import MASTER_PLAN, MIX_PLAN, STEMS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Job = messages.Job
 MIX, MASTER = messages.STAGE_MIX, messages.STAGE_MASTER
 _SEPARATE, _RESTORE = messages.STAGE_SEPARATE, messages.STAGE_RESTORE
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("store")) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def calm(mesh: Bench) -> None:
-    """Nothing left over from another test."""
-    mesh.behaviour.errors.clear()
-    mesh.behaviour.calls.clear()
 
 
 async def _plans(mesh: Bench, job: Job) -> Job:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
 from outboard.client import failure
 from outboard.errors import (
@@ -14,25 +11,11 @@ from outboard.errors import (
 )
 from outboard.v1 import job_service_pb2 as messages
 from outboard.v1 import master_service_pb2, separator_service_pb2
-from tests.integration.orchestrator_bench import Bench, bench
+from tests.integration.orchestrator_bench import Bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Job = messages.Job
 HOSTILE = ["../x", "jobs/../x", "uploads/../../etc/passwd", "/etc/passwd", "jobs/\0", "", "jobs/a/b", "..", "jobs/.."]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("store")) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def calm(mesh: Bench) -> None:
-    """No slowness and no errors left over from another test."""
-    mesh.behaviour.seconds_per_chunk.clear()
-    mesh.behaviour.errors.clear()
-    mesh.behaviour.calls.clear()
 
 
 @pytest.mark.parametrize("name", HOSTILE)

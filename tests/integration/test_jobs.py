@@ -6,11 +6,9 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from outboard.client import failure
 from outboard.errors import (
@@ -21,28 +19,10 @@ from outboard.errors import (
 from outboard.storage import FolderStore
 from outboard.v1 import audio_pb2
 from outboard.v1 import job_service_pb2 as messages
-from tests.integration.orchestrator_bench import Bench, bench, noise_file
+from tests.integration.orchestrator_bench import Bench, artifact_of, noise_file
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Job = messages.Job
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("store")) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def calm(mesh: Bench) -> None:
-    """No slowness and no errors left over from another test."""
-    mesh.behaviour.seconds_per_chunk.clear()
-    mesh.behaviour.errors.clear()
-    mesh.behaviour.calls.clear()
-
-
-def _artifact(job: Job, name: str) -> messages.Artifact:
-    return next(artifact for artifact in job.artifacts if artifact.name.endswith(f"/artifacts/{name}"))
 
 
 async def test_song_goes_through_all_stages(mesh: Bench, tmp_path: Path) -> None:
@@ -66,7 +46,7 @@ async def test_song_goes_through_all_stages(mesh: Bench, tmp_path: Path) -> None
 async def test_mix_of_toy_stems_is_the_song(mesh: Bench, tmp_path: Path) -> None:
     """What the orchestrator moves between store and stages arrives bit by bit: quarters of the song sum to the song."""
     job = await mesh.client.wait((await mesh.job(1)).name)
-    assert await mesh.client.read(_artifact(job, "mix.wav")) == noise_file(1, 1.0)
+    assert await mesh.client.read(artifact_of(job, "mix.wav")) == noise_file(1, 1.0)
 
 
 async def test_song_that_reaches_the_master_unchanged_is_not_measured_again(mesh: Bench) -> None:
@@ -91,8 +71,8 @@ async def test_known_results_are_not_computed_again(mesh: Bench) -> None:
     seconds = time.monotonic() - began
     assert not mesh.behaviour.calls
     assert [entry.reused for entry in second.progress] == [True] * 4
-    assert _artifact(first, "master.wav").sha256 == _artifact(second, "master.wav").sha256
-    reports = [json.loads(await mesh.client.read(_artifact(job, "report.json"))) for job in (first, second)]
+    assert artifact_of(first, "master.wav").sha256 == artifact_of(second, "master.wav").sha256
+    reports = [json.loads(await mesh.client.read(artifact_of(job, "report.json"))) for job in (first, second)]
     for report in reports:
         report.pop("run")
     assert reports[0] == reports[1]
@@ -177,7 +157,7 @@ async def test_supplied_stems_of_different_length(mesh: Bench) -> None:
     job = await mesh.client.wait((await mesh.client.create_job(Job(stems=stems))).name)
     assert job.state == Job.STATE_SUCCEEDED, failure(job)
     assert mesh.behaviour.calls == {"restore": 12, "mix": 1, "master": 1}
-    assert _artifact(job, "mix.wav").size_bytes == 92 + 8 * round(1.05 * 48000)
+    assert artifact_of(job, "mix.wav").size_bytes == 92 + 8 * round(1.05 * 48000)
 
 
 async def test_watch_is_ordered_and_calm(mesh: Bench) -> None:
@@ -220,7 +200,7 @@ async def test_deletion_removes_what_no_other_job_needs(mesh: Bench) -> None:
     await mesh.client.delete_job(jobs[0].name)
     with pytest.raises(NotFound):
         await mesh.client.get_job(jobs[0].name)
-    assert await mesh.client.read(_artifact(jobs[1], "mix.wav")) == noise_file(34, 1.0)
+    assert await mesh.client.read(artifact_of(jobs[1], "mix.wav")) == noise_file(34, 1.0)
     await mesh.client.delete_job(jobs[1].name)
     assert sum(1 for _ in FolderStore(mesh.folder).list("default/results")) == before
 

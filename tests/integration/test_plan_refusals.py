@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,6 @@ from outboard.v1 import analysis_pb2, master_service_pb2, mixer_service_pb2, pro
 from tests.integration.stage_bench import RATE, Stage, make_song, serving
 
 _PEAK, _NOTCH = processor_pb2.FILTER_SHAPE_PEAK, processor_pb2.FILTER_SHAPE_NOTCH
-
-
-@pytest.fixture
-async def mixer(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with serving("mixer", tmp_path) as stage:
-        yield stage
-
-
-@pytest.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with serving("master", tmp_path) as stage:
-        yield stage
 
 
 def _mix_requests(stage: Stage, edit: Callable[[mixer_service_pb2.MixPlan], object]) -> list[Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,21 +14,9 @@ from outboard.errors import InvalidInput
 from outboard.rpc.channel import outboard_errors
 from outboard.rpc.streaming import chunk_messages
 from outboard.v1 import master_service_pb2, mixer_service_pb2
-from tests.integration.stage_bench import RATE, Stage, make_song, serving
+from tests.integration.stage_bench import RATE, Stage, make_song
 
 _REFERENCE = master_service_pb2.MASTER_INTENT_REFERENCE
-
-
-@pytest.fixture
-async def mixer(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with serving("mixer", tmp_path) as stage:
-        yield stage
-
-
-@pytest.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with serving("master", tmp_path) as stage:
-        yield stage
 
 
 def _through_json(plan: Message) -> Any:

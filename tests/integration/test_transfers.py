@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from outboard.errors import (
     FailedPrecondition,
@@ -18,34 +17,16 @@ from outboard.errors import (
 from outboard.rpc.channel import outboard_errors
 from outboard.storage import FolderStore
 from outboard.v1 import job_service_pb2 as messages
-from tests.integration.orchestrator_bench import Bench, bench, noise_file
+from tests.integration.orchestrator_bench import Bench, artifact_of, noise_file
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Job = messages.Job
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("store")) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def calm(mesh: Bench) -> None:
-    """No slowness and no errors left over from another test."""
-    mesh.behaviour.seconds_per_chunk.clear()
-    mesh.behaviour.errors.clear()
-    mesh.behaviour.calls.clear()
-
-
-def _artifact(job: Job, name: str) -> messages.Artifact:
-    return next(artifact for artifact in job.artifacts if artifact.name.endswith(f"/artifacts/{name}"))
-
-
 async def test_download_from_an_offset(mesh: Bench) -> None:
     """A download continues at any offset; one outside of the artifact is refused; an unknown artifact is NOT_FOUND."""
     job = await mesh.client.wait((await mesh.job(2)).name)
-    artifact = _artifact(job, "mix.wav")
+    artifact = artifact_of(job, "mix.wav")
     stub = mesh.client._stub
     request = messages.DownloadArtifactRequest(name=artifact.name, offset=100_000)
     data = b"".join([response.data async for response in stub.DownloadArtifact(request)])

@@ -65,6 +65,13 @@ class Behaviour:
     failing_plugins: dict[str, str] = field(default_factory=dict)
     master_config: master_service_pb2.MasterConfig | None = None
 
+    def calm(self) -> None:
+        """Forgets calls, slowness and errors."""
+        self.calls.clear()
+        self.seconds_per_chunk.clear()
+        self.errors.clear()
+        self.failing_engines.clear()
+
     async def begin(self, stage: str) -> None:
         """Counts a call, and fails it if an error waits for this stage."""
         self.calls[stage] += 1

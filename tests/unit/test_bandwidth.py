@@ -15,6 +15,7 @@ from scipy import signal
 
 from outboard.audio.demo import synthesise
 from outboard.audio.spool import Spool
+from outboard.testing import drained
 from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, diagnose, restore
 
 RATE = 48_000
@@ -30,13 +31,10 @@ def restored(
     progress: Callable[[float], None] | None = None,
 ) -> tuple[np.ndarray, RestorationReport]:
     """All blocks joined, and the report."""
-    blocks = []
-    stream = restore(audio, rate, RestorationSettings(role=role, steps=steps or (ENGINE,), seed=seed), progress)
-    while True:
-        try:
-            blocks.append(next(stream))
-        except StopIteration as stop:
-            return np.concatenate([*blocks, audio[:, :0]], axis=1), stop.value
+    blocks, report = drained(
+        restore(audio, rate, RestorationSettings(role=role, steps=steps or (ENGINE,), seed=seed), progress)
+    )
+    return np.concatenate([*blocks, audio[:, :0]], axis=1), report
 
 
 def low_passed(audio: np.ndarray, cutoff_hertz: float, rate: int = RATE) -> np.ndarray:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outboard.errors import FailedPrecondition, Unavailable
+from outboard.testing import drained
 from services.separator.engines import Engine, EngineInfo, SeparationReport, SeparationSettings, SongFacts
 from services.separator.hybrid import LONGEST_SHIFT_FRAMES, Deployment, HybridEngine, Network
 from services.separator.separate import separate
@@ -104,13 +105,8 @@ def run(
     rate: int = RATE,
     **chosen: Any,
 ) -> tuple[dict[str, np.ndarray], SeparationReport]:
-    stream = separate(blocks, rate, SeparationSettings(**chosen), facts, engines=engines)
-    parts: list[dict[str, np.ndarray]] = []
-    while True:
-        try:
-            parts.append(next(stream))
-        except StopIteration as end:
-            return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}, end.value
+    parts, report = drained(separate(blocks, rate, SeparationSettings(**chosen), facts, engines=engines))
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}, report
 
 
 def upstream(audio: np.ndarray, network: torch.nn.Module, **options: Any) -> tuple[np.ndarray, SongFacts]:

@@ -12,6 +12,7 @@ from outboard.audio.analysis import analyze
 from outboard.audio.chain import Chain
 from outboard.audio.processors import BandExtender, Compressor, Equalizer, FilterBand, Processor, StereoWidth
 from outboard.errors import InvalidInput
+from outboard.testing import drained
 from services.mixer.console import Bus, EnvelopePoint, MixPlan, MixReport, Send, Strip
 from services.mixer.mix import BLOCK_FRAMES, mix
 
@@ -30,13 +31,8 @@ def wires(parts: dict[str, np.ndarray], **plan: object) -> MixPlan:
 
 
 def rendered(parts: dict[str, np.ndarray], plan: MixPlan, tmp_path: Path) -> tuple[np.ndarray, MixReport]:
-    generator = mix(parts, RATE, plan, spool_directory=tmp_path)
-    blocks = [np.zeros((2, 0), np.float32)]
-    while True:
-        try:
-            blocks.append(next(generator))
-        except StopIteration as end:
-            return np.concatenate(blocks, axis=1), end.value
+    blocks, report = drained(mix(parts, RATE, plan, spool_directory=tmp_path))
+    return np.concatenate([np.zeros((2, 0), np.float32), *blocks], axis=1), report
 
 
 @pytest.mark.parametrize("frames", [0, 1, 3, BLOCK_FRAMES, BLOCK_FRAMES + 1, 50_000])

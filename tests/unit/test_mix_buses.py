@@ -10,6 +10,7 @@ import pytest
 from outboard import presets
 from outboard.audio.analysis import analyze
 from outboard.audio.processors import Compressor, Delay, Equalizer, FilterBand, Processor, Reverb
+from outboard.testing import drained
 from services.mixer.buses import low_mid_share_db
 from services.mixer.console import Bus, MixPlan, MixSettings, Send, Strip
 from services.mixer.hearing import Heard, Strokes, hear
@@ -182,13 +183,7 @@ def test_too_much_reduction_is_eased_in_steps_and_rendered_again(tmp_path: Path)
     kind = report.plan.strips[0].chain[0].kind
     assert kind.threshold_db == pytest.approx(level - 7.2 + 1.0)  # type: ignore[union-attr]
     assert not report.warnings
-    blocks = mix(parts, RATE, given, spool_directory=tmp_path, corrections=0)
-    while True:
-        try:
-            next(blocks)
-        except StopIteration as end:
-            told = end.value
-            break
+    _, told = drained(mix(parts, RATE, given, spool_directory=tmp_path, corrections=0))
     assert [warning.code for warning in told.warnings] == ["GAIN_REDUCTION_HIGH"]
     assert told.plan == given
 

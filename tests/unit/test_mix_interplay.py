@@ -11,6 +11,7 @@ from outboard import presets
 from outboard.audio.analysis import analyze
 from outboard.audio.dynamic_eq import DynamicBand, DynamicBandSettings
 from outboard.audio.processors import Compressor, DynamicEqualizer
+from outboard.testing import drained
 from services.mixer.console import MixPlan, MixSettings
 from services.mixer.hearing import hear
 from services.mixer.masking import BANDS, CENTRES_HERTZ, ErbMeter, erb_levels, erb_number, indices, masking
@@ -113,12 +114,7 @@ def test_music_gives_way_to_the_lead_and_the_report_tells_it(tmp_path: Path) -> 
 
 
 def rendered(stems: dict[str, np.ndarray], made: MixPlan, folder: Path):  # type: ignore[no-untyped-def]
-    blocks = mix(stems, RATE, made, spool_directory=folder)
-    while True:
-        try:
-            next(blocks)
-        except StopIteration as end:
-            return end.value
+    return drained(mix(stems, RATE, made, spool_directory=folder))[1]
 
 
 def test_bass_gives_way_to_the_kick_ahead_of_its_stroke(tmp_path: Path) -> None:

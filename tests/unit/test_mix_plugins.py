@@ -14,6 +14,7 @@ from outboard.audio.plugins.host import PluginHost, PluginLimits
 from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.processors import Compressor, Plugin, Processor, StereoWidth
 from outboard.errors import InvalidInput
+from outboard.testing import drained
 from services.mixer.check import MOST_PLUGINS, check_plan, check_plan_plugins
 from services.mixer.console import Bus, MixPlan, MixReport, Strip
 from services.mixer.mix import mix
@@ -50,13 +51,8 @@ def native() -> MixPlan:
 def rendered(
     asked: MixPlan, rack: PluginRack | None, told: Callable[[float], None] | None = None
 ) -> tuple[np.ndarray, MixReport]:
-    generator = mix(stems(), RATE, asked, told, plugins=rack)
-    blocks = []
-    while True:
-        try:
-            blocks.append(next(generator))
-        except StopIteration as end:
-            return np.concatenate(blocks, axis=1), end.value
+    blocks, report = drained(mix(stems(), RATE, asked, told, plugins=rack))
+    return np.concatenate(blocks, axis=1), report
 
 
 class Saboteur:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from outboard.audio.processors import Equalizer, FilterBand, Processor
+from outboard.testing import drained
 from services.mixer.console import MixPlan, MixReport, Strip
 from services.mixer.masking import CENTRES_HERTZ
 from services.mixer.mix import mix
@@ -37,13 +38,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> MixReport:
 
 
 def _told(stems: dict[str, np.ndarray], plan: MixPlan, folder: Path) -> MixReport:
-    blocks = mix(stems, RATE, plan, spool_directory=folder, corrections=0)
-    while True:
-        try:
-            next(blocks)
-        except StopIteration as end:
-            told: MixReport = end.value
-            return told
+    return drained(mix(stems, RATE, plan, spool_directory=folder, corrections=0))[1]
 
 
 def test_the_matrix_tells_who_covers_whom(report: MixReport) -> None:

@@ -12,6 +12,7 @@ import pytest
 from outboard.audio.demo import PATHOLOGIES, DemoSong, synthesise
 from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
+from outboard.testing import drained
 from services.restorer.restore import (
     RestorationReport,
     RestorationSettings,
@@ -36,13 +37,8 @@ def restored(
     progress: Callable[[float], None] | None = None,
 ) -> tuple[np.ndarray, RestorationReport]:
     """All blocks joined, and the report."""
-    blocks = []
-    stream = restore(audio, sample_rate_hertz, RestorationSettings(steps=steps), progress)
-    while True:
-        try:
-            blocks.append(next(stream))
-        except StopIteration as stop:
-            return np.concatenate([*blocks, audio[:, :0]], axis=1), stop.value
+    blocks, report = drained(restore(audio, sample_rate_hertz, RestorationSettings(steps=steps), progress))
+    return np.concatenate([*blocks, audio[:, :0]], axis=1), report
 
 
 def excerpt_of(path: Path, seconds: float = 20.0) -> np.ndarray:

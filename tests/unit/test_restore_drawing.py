@@ -16,6 +16,7 @@ from scipy import signal
 
 from outboard.audio.band_splice import SEAM_HERTZ
 from outboard.errors import FailedPrecondition, InvalidInput, Unavailable
+from outboard.testing import drained
 from services.restorer import superresolution
 from services.restorer.bandwidth import BandwidthPlan
 from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, restore
@@ -213,14 +214,10 @@ def restored(
     progress: Callable[[float], None] | None = None,
     role: str = "keys",
 ) -> tuple[np.ndarray, RestorationReport]:
-    pieces = []
     drawing = {} if engine is None else {engine.info.name: engine}
-    stream = restore(audio, RATE, RestorationSettings(role=role, steps=steps), progress, drawing=drawing)
-    while True:
-        try:
-            pieces.append(next(stream))
-        except StopIteration as stop:
-            return np.concatenate([*pieces, audio[:, :0]], axis=1), stop.value
+    settings = RestorationSettings(role=role, steps=steps)
+    pieces, report = drained(restore(audio, RATE, settings, progress, drawing=drawing))
+    return np.concatenate([*pieces, audio[:, :0]], axis=1), report
 
 
 class Faulty:

@@ -11,6 +11,7 @@ from scipy import signal
 from benchmarks.restoration_cases import RATE, Stem, distance_db, holes
 from outboard.audio.demo import synthesise
 from outboard.audio.hole_filling import HoleFiller, HoleSurveyor
+from outboard.testing import drained
 from services.restorer.cells import padded_part
 from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, restore
 
@@ -23,13 +24,8 @@ def stem(name: str) -> np.ndarray:
 
 
 def restored(audio: np.ndarray, role: str = "") -> tuple[np.ndarray, RestorationReport]:
-    blocks = []
-    stream = restore(audio, RATE, RestorationSettings(role=role, steps=REPAIR))
-    while True:
-        try:
-            blocks.append(next(stream))
-        except StopIteration as stop:
-            return np.concatenate(blocks, axis=1), stop.value
+    blocks, report = drained(restore(audio, RATE, RestorationSettings(role=role, steps=REPAIR)))
+    return np.concatenate(blocks, axis=1), report
 
 
 def amount(report: RestorationReport, treatment: str) -> float:

@@ -15,6 +15,7 @@ import soundfile
 from outboard.errors import FailedPrecondition
 from outboard.models.deepfilternet3.stream import denoised
 from outboard.settings import Settings
+from outboard.testing import drained
 from services.restorer import deployment
 from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, restore
 from services.restorer.settings import DEEPFILTERNET3, ENGINES, REPAIR
@@ -31,13 +32,8 @@ def restored(
     role: str = "lead_vocal",
     progress: Callable[[float], None] | None = None,
 ) -> tuple[np.ndarray, RestorationReport]:
-    blocks = []
-    stream = restore(audio, RATE, RestorationSettings(role=role, steps=steps), progress, voice)
-    while True:
-        try:
-            blocks.append(next(stream))
-        except StopIteration as stop:
-            return np.concatenate([*blocks, audio[:, :0]], axis=1), stop.value
+    blocks, report = drained(restore(audio, RATE, RestorationSettings(role=role, steps=steps), progress, voice))
+    return np.concatenate([*blocks, audio[:, :0]], axis=1), report
 
 
 def snr_db(reference: np.ndarray, audio: np.ndarray) -> float:

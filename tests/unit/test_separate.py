@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from outboard.audio.stems import FOUR_STEMS, TWO_STEMS
 from outboard.errors import InvalidInput
+from outboard.testing import drained
 from services.separator.engines import SeparationReport, SeparationSettings
 from services.separator.separate import BLOCK_FRAMES, list_engines, separate
 
@@ -34,16 +35,10 @@ def run(
     blocks: Iterable[np.ndarray], rate: int = RATE, **chosen: object
 ) -> tuple[dict[str, np.ndarray], SeparationReport]:
     """All stems whole, and the report; checks that blocks come in lockstep."""
-    stream = separate(blocks, rate, SeparationSettings(**chosen))  # type: ignore[arg-type]
-    parts: list[dict[str, np.ndarray]] = []
-    while True:
-        try:
-            parts.append(next(stream))
-        except StopIteration as end:
-            report: SeparationReport = end.value
-            break
-        assert len({part.shape for part in parts[-1].values()}) == 1, "stems out of step"
-        assert tuple(parts[-1]) == tuple(parts[0])
+    parts, report = drained(separate(blocks, rate, SeparationSettings(**chosen)))  # type: ignore[arg-type]
+    for part in parts:
+        assert len({audio.shape for audio in part.values()}) == 1, "stems out of step"
+        assert tuple(part) == tuple(parts[0])
     whole = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]} if parts else {}
     return whole, report
 
