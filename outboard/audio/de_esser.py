@@ -36,7 +36,7 @@ class DeEsserSettings:
         threshold_db: power above the corner over the voice's level, in dB, from which it acts.
         ratio: input change over output change above the threshold, over 1.
         range_db: furthest gain, negative.
-        attack_ms: time constant away from 0 dB.
+        attack_ms: time constant away from 0 dB, behind a detector that averages over 3 ms.
         release_ms: time constant back.
         lookahead_ms: how far the gain runs ahead of the sound; this is the processor's latency.
     """

@@ -40,7 +40,8 @@ class DynamicBandSettings:
         threshold_db: level in the band (dBFS, RMS) above which it acts; ignored where ``relative_threshold_db`` is set.
         relative_threshold_db: level of the band over the level of the whole key, in dB, above which it acts: what a
             congested moment is, however loud it is.
-        attack_ms: time constant away from 0 dB.
+        attack_ms: time constant away from 0 dB, behind a detector that averages over 10 ms (40 ms where band and
+            whole are weighed).
         release_ms: time constant back.
         sidechain: name of the strip or bus that drives it, for the console that routes it; empty: itself.
         shape: ``peak`` is the only shape so far.

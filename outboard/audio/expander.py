@@ -36,7 +36,7 @@ class ExpanderSettings:
         threshold_db: level (dBFS, RMS) below which it acts.
         ratio: output over input change below the threshold, 1 (nothing) to 100 (a gate).
         range_db: most attenuation, negative.
-        attack_ms: time constant of opening.
+        attack_ms: time constant of opening, behind a detector that averages over 5 ms.
         hold_ms: how long it stays open after the level has fallen.
         release_ms: time constant of closing.
         lookahead_ms: how far the gain runs ahead of the sound; this is the processor's latency.

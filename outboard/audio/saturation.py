@@ -94,8 +94,9 @@ def shape(values: NDArray[np.float32], curve: SaturationCurve, gain: float) -> N
         held = np.clip(v, -_TAPE_END, _TAPE_END)
         bent = held / np.sqrt(np.float32(1.0) + held * held)
     elif curve == "tube":
-        rest = math.tanh(_TUBE_BIAS)
-        bent = (np.tanh(v + np.float32(_TUBE_BIAS)) - np.float32(rest)) * np.float32(1.0 / (1.0 - rest * rest))
+        bias = np.float32(_TUBE_BIAS)
+        rest = np.tanh(bias)  # as the curve reads it, so that silence is exactly 0
+        bent = (np.tanh(v + bias) - rest) * np.float32(1.0 / (1.0 - rest * rest))
     else:
         size = np.minimum(np.abs(v), np.float32(2.0 - _CLIP_KNEE))
         over = np.maximum(size - np.float32(_CLIP_KNEE), np.float32(0.0))

@@ -47,8 +47,8 @@ class TransientSettings:
     Attributes:
         attack_db: gain of onsets, -12 to 12.
         sustain_db: gain of decays, -12 to 12.
-        attack_ms: how long an onset lasts.
-        sustain_ms: how slowly the reference of the decays falls.
+        attack_ms: how long an onset lasts: time constant of the level that it is held against.
+        sustain_ms: time constant with which the level falls that a decay is held against.
         low_hertz: only what lies above this is heard and moved, at most 20000; None: all of it.
     """
 
