@@ -37,13 +37,16 @@ class ServedMesh:
 
 @pytest.fixture(scope="session")
 def served_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedMesh]:
-    """A mesh of this machine on a store of its own; commands on the same store join it."""
+    """A mesh of this machine on a store of its own, without model weights, whatever the machine has of them; commands on
+    the same store join it.
+    """
     from outboard.audio.spool import default_directory
     from outboard.local import local_mesh
 
     store = tmp_path_factory.mktemp("store")
     with tempfile.TemporaryDirectory(dir=default_directory()) as spool, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OUTBOARD_SPOOL_DIRECTORY", spool)
+        patch.setenv("OUTBOARD_MODELS", str(tmp_path_factory.mktemp("no-models")))
         with local_mesh(store, listen="127.0.0.1:0") as mesh:
             patch.undo()
             yield ServedMesh(mesh.address, store, Path(spool))

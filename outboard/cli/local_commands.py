@@ -14,6 +14,7 @@ from outboard import presets as sound_profiles
 from outboard.cli import output
 from outboard.cli.pipeline import AsJson, Song, checked_server, existing
 from outboard.local import local_mesh
+from outboard.presets.separation import SETTINGS
 from outboard.rpc.convert import to_message
 from outboard.v1 import analysis_pb2
 
@@ -76,6 +77,9 @@ def show_preset(name: str, as_json: AsJson = False) -> None:
     for key, value in preset.values.items():
         fact = sound_profiles.KEYS[key]
         table.add_row(key, f"{value:g}", fact.unit, f"{fact.low:g} to {fact.high:g}", fact.meaning)
+    for key, said in preset.separation.said.items():
+        allowed, meaning = SETTINGS[key]
+        table.add_row(f"separation.{key}", str(said), "", allowed, meaning)
     output.console.print(table)
     for slot, plugin in preset.plugins.items():
         output.console.print(f"{slot}: {plugin.name or 'no plugin'}", highlight=False, markup=False)
@@ -86,7 +90,9 @@ def _plain(preset: sound_profiles.Preset) -> dict[str, Any]:
         slot: {"name": plugin.name, "parameters": {**plugin.parameters, **plugin.choices}}
         for slot, plugin in preset.plugins.items()
     }
-    return {"name": preset.name, "values": preset.values, "plugins": plugins}
+    return {
+        "name": preset.name, "values": preset.values, "plugins": plugins, "separation": preset.separation.said,
+    }  # fmt: skip
 
 
 @presets.command("check")

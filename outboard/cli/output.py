@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from outboard import errors
+from outboard.report.separation_text import separation_sentences
 from outboard.v1 import analysis_pb2, job_service_pb2
 
 EXIT_CODES: tuple[tuple[type[errors.OutboardError], int], ...] = (
@@ -176,6 +177,15 @@ def print_files(files: Iterable[str | Path]) -> None:
     """Where the files are."""
     for file in files:
         console.print(f"  {file}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_separation(report: job_service_pb2.JobReport) -> None:
+    """Which engine separated, who chose it, where and how long it ran."""
+    run, sentences = report.separation.run, separation_sentences(report)
+    if sentences and run.HasField("real_time_factor"):
+        sentences.append(f"{run.seconds:.1f} s on {run.device}, {run.real_time_factor:.2f} of real time.")
+    for sentence in sentences:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_warnings(report: job_service_pb2.JobReport) -> None:

@@ -146,6 +146,7 @@ def run_job(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: 
         output.print_json(done)
         return
     output.print_warnings(done.report)
+    output.print_separation(done.report)
     output.print_before_after(done.report.before, done.report.after)
     output.print_album(done.report.album)
     output.print_files(files)
@@ -156,6 +157,12 @@ def separate(
     folder: OutputFolder = Path("out"),
     stems: StemCount = None,
     engine: Annotated[str, typer.Option(help="engine name; none: the best that can run here")] = "",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="a .toml file with a table [separation]; the other options count over it", show_default=False
+        ),
+    ] = "",
     keep: Keep = False,
     server: Server = None,
     as_json: AsJson = False,
@@ -163,12 +170,11 @@ def separate(
     """Splits a song into stems that sum to it."""
     existing(song, "song")
     spare_inputs([song], folder, ("stems/*", "report.*"))
+    job = job_with_preset(preset)
+    job.display_name = song.stem[:200]
+    job.keep_intermediates = keep
+    job.stages.append(job_service_pb2.STAGE_SEPARATE)
+    job.separation.CopyFrom(separator_service_pb2.SeparationSettings(engine=engine, stem_count=stems))
     with connect(server) as client:
-        job = job_service_pb2.Job(
-            display_name=song.stem[:200],
-            keep_intermediates=keep,
-            song=upload_song(client, song),
-            stages=[job_service_pb2.STAGE_SEPARATE],
-            separation=separator_service_pb2.SeparationSettings(engine=engine, stem_count=stems),
-        )
+        job.song.CopyFrom(upload_song(client, song))
         run_job(client, job, folder, as_json=as_json)

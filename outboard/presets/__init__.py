@@ -10,12 +10,11 @@ looks like those beside this module:
     presence_db = 2.0              # key "mix.vocals.presence_db"
 
 What a file does not set comes from what it extends (from "balanced" where it extends nothing). Slots may be given to
-plugins, see `outboard.presets.plugins`.
+plugins, see `outboard.presets.plugins`; a table says how to separate, see `outboard.presets.separation`.
 """
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,8 +25,18 @@ from outboard.audio.plugins.facts import PluginChoice
 from outboard.errors import InvalidInput, NotFound, Violation
 from outboard.presets.keys import KEYS, Key
 from outboard.presets.plugins import plugin_faults, read_plugins
+from outboard.presets.separation import (
+    ENGINES,
+    NOTHING_SAID,
+    SETTINGS,
+    SeparationChoice,
+    count_fault,
+    nearest,
+    read_separation,
+    separation_faults,
+)
 
-__all__ = ["BASE_NAME", "KEYS", "Key", "Preset", "load", "names", "nearest", "with_values"]
+__all__ = ["BASE_NAME", "KEYS", "Key", "Preset", "SeparationChoice", "load", "names", "nearest", "with_values"]
 
 BASE_NAME = "balanced"
 """The profile that every other one differs from."""
@@ -44,12 +53,14 @@ class Preset:
         values: every key of `KEYS` with its number, in their order.
         description: one sentence for a person.
         plugins: VST3 plugins by slot; an empty name takes one out that a base has.
+        separation: how it wants a song separated; none of the profiles that come with Outboard says anything.
     """
 
     name: str
     values: dict[str, float] = field(hash=False)
     description: str = ""
     plugins: dict[str, PluginChoice] = field(default_factory=dict, hash=False)
+    separation: SeparationChoice = NOTHING_SAID
 
     def __getitem__(self, key: str) -> float:
         return self.values[key]
@@ -63,6 +74,7 @@ class _File:
     extends: str | None
     description: str
     plugins: dict[str, PluginChoice]
+    separation: dict[str, object]
 
 
 def names() -> tuple[str, ...]:
@@ -77,7 +89,7 @@ def load(name_or_path: str) -> Preset:
     Raises:
         NotFound: PRESET_UNKNOWN: no profile of that name (the nearest is suggested), or no such file.
         InvalidInput: PRESET_INVALID: not TOML, an unknown key (the nearest is suggested), a value out of range or no
-            number, or an ``extends`` that comes back to itself.
+            number, an engine that does not separate into so many stems, or an ``extends`` that comes back to itself.
     """
     layers: list[_File] = []
     chain: list[Path] = []
@@ -96,14 +108,23 @@ def load(name_or_path: str) -> Preset:
         path = _locate(parent, path.parent)
     values: dict[str, float] = {}
     plugins: dict[str, PluginChoice] = {}
+    settings: dict[str, object] = {}
     for layer in reversed(layers):
         values.update(layer.values)
         plugins.update(layer.plugins)
-    return Preset(chain[0].stem, {key: values[key] for key in KEYS}, layers[0].description, plugins)
+        settings.update(layer.separation)
+    separation = SeparationChoice(**settings)  # type: ignore[arg-type]
+    if wrong := count_fault(separation.engine, separation.stem_count, ENGINES.get(separation.engine, ())):
+        raise _invalid(f"{chain[0].name}: {wrong}", "separation.stem_count")
+    return Preset(chain[0].stem, {key: values[key] for key in KEYS}, layers[0].description, plugins, separation)
 
 
 def with_values(
-    name: str, values: Mapping[str, float], base: str = BASE_NAME, plugins: Mapping[str, PluginChoice] | None = None
+    name: str,
+    values: Mapping[str, float],
+    base: str = BASE_NAME,
+    plugins: Mapping[str, PluginChoice] | None = None,
+    separation: SeparationChoice = NOTHING_SAID,
 ) -> Preset:
     """A profile from numbers that came over the wire: checked, and completed where keys are missing.
 
@@ -112,18 +133,24 @@ def with_values(
         values: numbers by key.
         base: the profile that comes with Outboard from which the missing keys are taken.
         plugins: by slot, over those of the base.
+        separation: over that of the base. Its engine is for the separator to know.
 
     Raises:
         InvalidInput: PRESET_INVALID: an unknown key (the nearest is suggested) or a value out of range (which is told).
         NotFound: PRESET_UNKNOWN: no profile is called like the base.
     """
     violations = [v for key in sorted(values) if (v := _violation(key, values[key])) is not None]
-    violations += plugin_faults(plugins or {})
+    violations += plugin_faults(plugins or {}) + separation_faults(separation.said, "separation")
     if violations:
         raise InvalidInput(violations[0].description, reason="PRESET_INVALID", violations=violations)
     below = load(base)
     numbers = {key: float(values.get(key, below[key])) for key in KEYS}
-    return Preset(name or below.name, numbers, plugins={**below.plugins, **(plugins or {})})
+    return Preset(
+        name or below.name,
+        numbers,
+        plugins={**below.plugins, **(plugins or {})},
+        separation=separation.over(below.separation),
+    )
 
 
 def _locate(name_or_path: str, beside: Path | None) -> Path:
@@ -150,11 +177,12 @@ def _read(path: Path) -> _File:
     if not (extends is None or isinstance(extends, str)) or not isinstance(description, str):
         raise _invalid(f"{path.name}: extends and description must be strings", "extends")
     plugins, violations = read_plugins(content.pop("plugins", {}))
+    separation, wrong = read_separation(content.pop("separation", {}))
     flat = dict(_flatten(content, ""))
-    violations = [v for key, value in flat.items() if (v := _violation(key, value)) is not None] + violations
+    violations = [v for key, value in flat.items() if (v := _violation(key, value)) is not None] + violations + wrong
     if violations:
         raise InvalidInput(f"{path.name}: {violations[0].description}", reason="PRESET_INVALID", violations=violations)
-    return _File({key: float(value) for key, value in flat.items()}, extends, description, plugins)
+    return _File({key: float(value) for key, value in flat.items()}, extends, description, plugins, separation)
 
 
 def _flatten(table: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
@@ -168,7 +196,9 @@ def _flatten(table: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]
 def _violation(key: str, value: object) -> Violation | None:
     """What is wrong with one entry, if anything."""
     if key not in KEYS:
-        return Violation(key, f"unknown key {key!r}{nearest(key, KEYS)}")
+        return Violation(
+            key, f"unknown key {key!r}{nearest(key, (*KEYS, *(f'separation.{name}' for name in SETTINGS)))}"
+        )
     known = KEYS[key]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Violation(key, f"{key} must be a number, not {value!r}")
@@ -176,12 +206,6 @@ def _violation(key: str, value: object) -> Violation | None:
         unit = f" {known.unit}" if known.unit else ""
         return Violation(key, f"{key} is {value:g}, must be {known.low:g} to {known.high:g}{unit}")
     return None
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """A question after the most similar word, to follow an error message; empty where none is similar."""
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _invalid(message: str, path: str) -> InvalidInput:

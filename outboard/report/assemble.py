@@ -53,6 +53,7 @@ class StageReports:
     warnings: tuple[audio_pb2.Warning, ...] = ()
     sections: tuple[Section, ...] = ()
     album: tuple[job_service_pb2.AlbumSongReport, ...] = ()
+    separation_settings: tuple[job_service_pb2.UsedSetting, ...] = ()
 
 
 def assemble(stages: StageReports) -> job_service_pb2.JobReport:
@@ -61,6 +62,7 @@ def assemble(stages: StageReports) -> job_service_pb2.JobReport:
         before=stages.before,
         after=stages.after,
         separation=stages.separation,
+        separation_settings=stages.separation_settings,
         mix=stages.mix,
         mastering=stages.mastering,
     )

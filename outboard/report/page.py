@@ -13,6 +13,7 @@ from outboard.report import plots
 from outboard.report.comparison import Comparison, Levels
 from outboard.report.html import document, items, section, table
 from outboard.report.mix_page import mix_sections
+from outboard.report.separation_text import separation_sentences
 from outboard.report.svg import clock
 from outboard.v1 import analysis_pb2, job_service_pb2, master_service_pb2
 
@@ -60,6 +61,7 @@ def render(report: job_service_pb2.JobReport, comparison: Comparison, *, title: 
         section("Stereo field", plots.stereo_field(report.before, report.after) + plots.correlation(comparison)),
         section("Section by section", _sections(comparison)),
         section("Files", _files(mastering.deliverables)),
+        section("Separation", items(separation_sentences(report))),
         mix_sections(report.mix),
     ]
     return document(escape(title) or "Master", parts)
@@ -69,7 +71,8 @@ def render_mix(report: job_service_pb2.JobReport, *, title: str) -> str:
     """The page of a job that ends with its mix."""
     name = escape(title) or "Mix"
     warnings = items(warning.message for warning in report.warnings)
-    return document(name, [f"<h1>{name}</h1>", section("Warnings", warnings), mix_sections(report.mix)])
+    separation = section("Separation", items(separation_sentences(report)))
+    return document(name, [f"<h1>{name}</h1>", section("Warnings", warnings), separation, mix_sections(report.mix)])
 
 
 def render_album(songs: Sequence[job_service_pb2.AlbumSongReport], *, title: str) -> str:

@@ -59,6 +59,34 @@ STAGE_MASTER: Stage.ValueType  # 4
 """A mix to the delivered files."""
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
+class _SettingSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SettingSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SettingSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SETTING_SOURCE_UNSPECIFIED: _SettingSource.ValueType  # 0
+    """Not given."""
+    SETTING_SOURCE_REQUEST: _SettingSource.ValueType  # 1
+    """The request."""
+    SETTING_SOURCE_PRESET: _SettingSource.ValueType  # 2
+    """The sound profile."""
+    SETTING_SOURCE_DEFAULT: _SettingSource.ValueType  # 3
+    """Nobody: the default, or what is best where it ran."""
+
+class SettingSource(_SettingSource, metaclass=_SettingSourceEnumTypeWrapper):
+    """Who chose a setting."""
+
+SETTING_SOURCE_UNSPECIFIED: SettingSource.ValueType  # 0
+"""Not given."""
+SETTING_SOURCE_REQUEST: SettingSource.ValueType  # 1
+"""The request."""
+SETTING_SOURCE_PRESET: SettingSource.ValueType  # 2
+"""The sound profile."""
+SETTING_SOURCE_DEFAULT: SettingSource.ValueType  # 3
+"""Nobody: the default, or what is best where it ran."""
+Global___SettingSource: _TypeAlias = SettingSource  # noqa: Y015
+
 @_typing.final
 class Job(_message.Message):
     """One song's way through the pipeline."""
@@ -195,7 +223,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def separation(self) -> _separator_service_pb2.SeparationSettings:
-        """How to separate."""
+        """How to separate; what it does not say comes from the preset, and then from what is best where it runs."""
 
     @_builtins.property
     def restoration(self) -> _restorer_service_pb2.RestorationSettings:
@@ -519,6 +547,7 @@ class JobReport(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     SECTIONS_FIELD_NUMBER: _builtins.int
     ALBUM_FIELD_NUMBER: _builtins.int
+    SEPARATION_SETTINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def before(self) -> _analysis_pb2.Analysis:
         """The input as it came."""
@@ -563,6 +592,10 @@ class JobReport(_message.Message):
     def album(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlbumSongReport]:
         """Each song of an album, in order; what stands above is then unset."""
 
+    @_builtins.property
+    def separation_settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsedSetting]:
+        """Engine and number of stems of the separation, and whatever else of it somebody chose."""
+
     def __init__(
         self,
         *,
@@ -577,14 +610,49 @@ class JobReport(_message.Message):
         run: _audio_pb2.RunInfo | None = ...,
         sections: _abc.Iterable[Global___SectionComparison] | None = ...,
         album: _abc.Iterable[Global___AlbumSongReport] | None = ...,
+        separation_settings: _abc.Iterable[Global___UsedSetting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "mastering", b"mastering", "mix", b"mix", "run", b"run", "separation", b"separation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "album", b"album", "before", b"before", "comparisons", b"comparisons", "mastering", b"mastering", "mix", b"mix", "restorations", b"restorations", "run", b"run", "sections", b"sections", "separation", b"separation", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "album", b"album", "before", b"before", "comparisons", b"comparisons", "mastering", b"mastering", "mix", b"mix", "restorations", b"restorations", "run", b"run", "sections", b"sections", "separation", b"separation", "separation_settings", b"separation_settings", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobReport: _TypeAlias = JobReport  # noqa: Y015
+
+@_typing.final
+class UsedSetting(_message.Message):
+    """A setting as it was used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its field, for instance "engine" or "stem_count"."""
+    value: _builtins.str
+    """What was used, as text: "htdemucs_ft", "4", "fold"."""
+    source: Global___SettingSource.ValueType
+    """Who chose it."""
+    preset: _builtins.str
+    """Name of the sound profile that chose it; empty where another did."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+        source: Global___SettingSource.ValueType = ...,
+        preset: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "preset", b"preset", "source", b"source", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsedSetting: _TypeAlias = UsedSetting  # noqa: Y015
 
 @_typing.final
 class AlbumSongReport(_message.Message):

@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from outboard.v1 import analysis_pb2 as _analysis_pb2
 from outboard.v1 import audio_pb2 as _audio_pb2
 from outboard.v1 import processor_pb2 as _processor_pb2
+from outboard.v1 import separator_service_pb2 as _separator_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -71,6 +72,7 @@ class Preset(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     PLUGINS_FIELD_NUMBER: _builtins.int
+    SEPARATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Where the numbers came from, for reports; never looked up by a stage."""
     @_builtins.property
@@ -83,16 +85,21 @@ class Preset(_message.Message):
         processor becomes the stand-in, so none is given. The label "insert" stands for a slot of its own at the end of a chain.
         """
 
+    @_builtins.property
+    def separation(self) -> _separator_service_pb2.SeparationSettings:
+        """How to separate, where the request does not say it. For jobs: the orchestrator reads it, a stage is not given it."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         plugins: _abc.Mapping[_builtins.str, _processor_pb2.Plugin] | None = ...,
+        separation: _separator_service_pb2.SeparationSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["separation", b"separation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "plugins", b"plugins", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "plugins", b"plugins", "separation", b"separation", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

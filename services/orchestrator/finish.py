@@ -33,6 +33,7 @@ from services.orchestrator.job_context import JobContext, Workshop
 from services.orchestrator.preflight import Preflight
 from services.orchestrator.progress import ENDED, Endings, Stage, State
 from services.orchestrator.results import Result, find
+from services.orchestrator.separation import used_settings
 from services.orchestrator.specification import Route, route
 from services.orchestrator.steps import Done
 from services.orchestrator.threads import in_thread
@@ -80,6 +81,9 @@ class Finish:
         job = await self._workshop.open(tenant, job_id)
         comparison = await self._comparison(outcome)
         reports = await self._reports(outcome, comparison)
+        if reports.separation:
+            used = tuple(used_settings(job.specification, reports.separation))
+            reports = replace(reports, separation_settings=used)
         report = assemble(replace(reports, album=await self._album(job, outcome)))
         artifacts = [] if job.specification.plan_only else await self._artifacts(outcome)
         row = await in_thread(self._database.job, tenant, job_id)

@@ -17,7 +17,7 @@ from outboard.rpc import tracing
 from outboard.v1 import job_service_pb2
 from services.orchestrator.database import ArtifactRow, JobDatabase, JobRow
 from services.orchestrator.preflight import Preflight
-from services.orchestrator.presets import resolve_platform, resolve_preset
+from services.orchestrator.presets import check_preset_is_read, resolve_platform, resolve_preset
 from services.orchestrator.progress import ENDED, Endings, State, initial_progress
 from services.orchestrator.removal import Remover
 from services.orchestrator.specification import check_references, checked, upload_names
@@ -70,6 +70,7 @@ class Jobs:
         if known:
             return await self._known(known, fingerprint)
         job.resolved_preset.CopyFrom(resolve_preset(job.preset, job.custom_preset))
+        check_preset_is_read(job)
         resolve_platform(job.mastering)
         await self._preflight.check(job)
         now = time.time()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from outboard.audio.stems import DEFAULT_STEM_COUNT, STEMS_BY_COUNT
+from outboard.audio.stems import STEMS_BY_COUNT
 from outboard.errors import Violation
 from outboard.v1 import audio_pb2, job_service_pb2, master_service_pb2
 from services.orchestrator.peers import REFERENCE_ENGINES
 from services.orchestrator.progress import Stage
+from services.orchestrator.separation import stem_count_of
 
 SONG_STEM = "song"
 """Name of the only stem when a song enters the pipeline behind the separator."""
@@ -21,7 +22,7 @@ def mixed_stems(job: job_service_pb2.Job) -> tuple[str, ...]:
     if job.WhichOneof("input") == "stems":
         return tuple(stem.name for stem in job.stems.stems)
     if Stage.STAGE_SEPARATE in job.stages:
-        return STEMS_BY_COUNT[job.separation.stem_count or DEFAULT_STEM_COUNT]
+        return STEMS_BY_COUNT[stem_count_of(job)]
     return (SONG_STEM,)
 
 

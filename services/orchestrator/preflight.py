@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from outboard.audio.stems import DEFAULT_STEM_COUNT
 from outboard.errors import FailedPrecondition, InvalidInput, NotFound, OutboardError
 from outboard.rpc.channel import outboard_errors
 from outboard.v1 import analysis_pb2, job_service_pb2, master_service_pb2, mixer_service_pb2
@@ -20,6 +19,7 @@ from services.orchestrator.field_paths import name_job_fields
 from services.orchestrator.peers import REFERENCE_ENGINES, Peers
 from services.orchestrator.plans import SONG_STEM, mixed_stems
 from services.orchestrator.progress import Stage
+from services.orchestrator.separation import separation_engine, sound_numbers
 
 _PATIENCE_SECONDS = 3.0
 # A second of silence: every planner has an answer to it, and no other number of it matters.
@@ -69,9 +69,7 @@ class Preflight:
         return None
 
     async def _separation(self, job: job_service_pb2.Job) -> None:
-        await self._peers.separator_engines.resolve(
-            job.separation.engine, "job.separation.engine", job.separation.stem_count or DEFAULT_STEM_COUNT
-        )
+        await separation_engine(self._peers.separator_engines, job)
 
     async def _restoration(self, job: job_service_pb2.Job) -> None:
         for index, step in enumerate(job.restoration.steps):
@@ -85,7 +83,7 @@ class Preflight:
                 config.stems.add(name=name)
             request = mixer_service_pb2.PlanMixRequest(config=config)
         else:
-            config = mixer_service_pb2.MixConfig(settings=job.mix, preset=job.resolved_preset)
+            config = mixer_service_pb2.MixConfig(settings=job.mix, preset=sound_numbers(job.resolved_preset))
             config.stems.add(name=SONG_STEM)
             request = mixer_service_pb2.PlanMixRequest(config=config, stem_analyses={SONG_STEM: _ANYTHING})
         await _planned(self._peers.mixer.PlanMix(request), "mix")
@@ -100,7 +98,7 @@ class Preflight:
         if settings.engine in REFERENCE_ENGINES and not job.references:
             raise _no_reference("the reference intent needs a reference song")
         request = master_service_pb2.PlanMasterRequest(
-            analysis=_ANYTHING, settings=settings, preset=job.resolved_preset
+            analysis=_ANYTHING, settings=settings, preset=sound_numbers(job.resolved_preset)
         )
         await _planned(self._peers.master.PlanMaster(request), "mastering")
 

@@ -6,9 +6,11 @@ from outboard import presets
 from outboard.audio.plugins.facts import PluginChoice
 from outboard.errors import InvalidInput, Violation
 from outboard.presets.platforms import platform
+from outboard.presets.separation import SeparationChoice
 from outboard.rpc.convert import from_message
 from outboard.rpc.presets import preset_message
-from outboard.v1 import master_service_pb2, mixer_service_pb2
+from outboard.v1 import job_service_pb2, master_service_pb2, mixer_service_pb2
+from services.orchestrator.progress import Stage
 
 _LONGEST_NAME = 100
 _LONGEST_KEY = 200
@@ -32,7 +34,8 @@ def resolve_preset(name: str, custom: mixer_service_pb2.Preset) -> mixer_service
         plugins = {
             slot: from_message(custom.plugins[slot], PluginChoice, f"plugins.{slot}.") for slot in custom.plugins
         }
-        preset = presets.with_values(custom.name, custom.values, name or presets.BASE_NAME, plugins)
+        separation = from_message(custom.separation, SeparationChoice, "separation.")
+        preset = presets.with_values(custom.name, custom.values, name or presets.BASE_NAME, plugins, separation)
     except InvalidInput as error:
         error.violations = tuple(Violation(_path(entry.field), entry.description) for entry in error.violations)
         raise
@@ -40,7 +43,26 @@ def resolve_preset(name: str, custom: mixer_service_pb2.Preset) -> mixer_service
 
 
 def _path(key: str) -> str:
-    return f"job.custom_preset.{key}" if key.startswith("plugins") else f"job.custom_preset.values[{key}]"
+    is_block = key.startswith(("plugins.", "separation.")) or key == "plugins"
+    return f"job.custom_preset.{key}" if is_block else f"job.custom_preset.values[{key}]"
+
+
+def check_preset_is_read(job: job_service_pb2.Job) -> None:
+    """Refuses a profile where the job goes through no stage that it says anything of.
+
+    Args:
+        job: with its resolved profile.
+
+    Raises:
+        InvalidInput: OPTIONS_CONFLICT.
+    """
+    fields = ["preset"] * bool(job.preset) + ["custom_preset"] * job.HasField("custom_preset")
+    is_read = Stage.STAGE_MIX in job.stages or Stage.STAGE_MASTER in job.stages
+    if Stage.STAGE_SEPARATE in job.stages:
+        is_read |= job.resolved_preset.HasField("separation")
+    if fields and not is_read:
+        message = f"the preset {job.resolved_preset.name!r} says nothing of a stage that the job goes through"
+        raise InvalidInput(message, reason="OPTIONS_CONFLICT", field=f"job.{fields[0]}")
 
 
 def resolve_platform(settings: master_service_pb2.MasterSettings) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from outboard.audio.stems import STEMS_BY_COUNT
-from outboard.errors import Violation
+from outboard.errors import InvalidInput, Violation
+from outboard.presets.separation import SeparationChoice, separation_faults
+from outboard.rpc.convert import from_message
 from outboard.v1 import job_service_pb2, restorer_service_pb2, separator_service_pb2
 from services.orchestrator.engines import PASSTHROUGH
 from services.orchestrator.progress import Stage
 
-_SEPARATION_RANGES = (("overlap", 0.0, 0.75), ("shifts", 0, 10))
 _STEP_RANGES = (("amount", 0.0, 1.0), ("diffusion_steps", 10, 200), ("guidance_scale", 1.0, 10.0))
 
 
@@ -29,12 +29,11 @@ def check_setting_ranges(job: job_service_pb2.Job, stages: Sequence[int]) -> lis
 
 
 def _check_separation(settings: separator_service_pb2.SeparationSettings) -> list[Violation]:
-    violations = _out_of_range(settings, _SEPARATION_RANGES, "job.separation")
-    if settings.HasField("stem_count") and settings.stem_count not in STEMS_BY_COUNT:
-        allowed = ", ".join(map(str, STEMS_BY_COUNT))
-        text = f"stem_count is {settings.stem_count}, must be one of {allowed}"
-        violations.append(Violation("job.separation.stem_count", text))
-    return violations
+    try:
+        choice = from_message(settings, SeparationChoice, "job.separation.")
+    except InvalidInput as error:  # a word that the contract does not have, a number that is none
+        return list(error.violations)
+    return separation_faults(choice.said, "job.separation")
 
 
 def _check_restoration(settings: restorer_service_pb2.RestorationSettings) -> list[Violation]:
@@ -53,7 +52,7 @@ def _check_restoration(settings: restorer_service_pb2.RestorationSettings) -> li
 
 
 def _out_of_range(
-    message: separator_service_pb2.SeparationSettings | restorer_service_pb2.RestorationStep,
+    message: restorer_service_pb2.RestorationStep,
     ranges: Sequence[tuple[str, float, float]],
     path: str,
 ) -> list[Violation]:

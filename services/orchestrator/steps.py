@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from outboard import storage
-from outboard.audio.stems import DEFAULT_STEM_COUNT, MAXIMUM_STEMS
+from outboard.audio.stems import MAXIMUM_STEMS
 from outboard.errors import Cancelled, Internal, OutboardError
 from outboard.v1 import (
     analysis_pb2,
@@ -32,6 +32,7 @@ from services.orchestrator.peers import Peers
 from services.orchestrator.plugins import plugin_engine, plugin_names
 from services.orchestrator.progress import Stage, State
 from services.orchestrator.results import Draft, Result, find, plain, result_prefix
+from services.orchestrator.separation import separation_engine, separation_of, sound_numbers
 from services.orchestrator.threads import in_thread, stoppable
 
 _LONGEST_CALL_SECONDS = 3600.0
@@ -105,11 +106,9 @@ class Steps:
         await job.progress.begin(State.STATE_SEPARATING)
         audio = song.audio[0]
         config = separator_service_pb2.SeparateConfig(
-            format=audio.format(), settings=job.specification.separation, facts=await self._facts(song)
+            format=audio.format(), settings=separation_of(job.specification), facts=await self._facts(song)
         )
-        engine = await self._peers.separator_engines.resolve(
-            config.settings.engine, "job.separation.engine", config.settings.stem_count or DEFAULT_STEM_COUNT
-        )
+        engine = await separation_engine(self._peers.separator_engines, job.specification)
         config.settings.engine = engine.name
         prefix = result_prefix(tenant, "separate", [engine], plain(config), [audio.sha256])
 
@@ -194,7 +193,7 @@ class Steps:
         if asked.HasField("mix_plan"):  # then nothing is left that song or preset would decide
             config.plan.CopyFrom(asked.mix_plan)
         else:
-            config.preset.CopyFrom(asked.resolved_preset)
+            config.preset.CopyFrom(sound_numbers(asked.resolved_preset))
             if song:
                 config.song.CopyFrom(await self._analysis(song))
         engine = await self._peers.mixer_engines.resolve(config.settings.engine, "job.mix.engine")
@@ -255,7 +254,7 @@ class Steps:
             config.settings.engine = config.plan.engine
         else:
             config.settings.CopyFrom(job.specification.mastering)
-            config.preset.CopyFrom(job.specification.resolved_preset)
+            config.preset.CopyFrom(sound_numbers(job.specification.resolved_preset))
         for reference in references:
             config.references.add(name=reference.name, format=reference.format())
         config.album.extend([await self._analysis(other) for other in album])

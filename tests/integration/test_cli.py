@@ -244,6 +244,53 @@ def test_a_master_of_other_stems(entered: Outboard, folder: Path, server: tuple[
         assert "outboard models pull htdemucs_6s" in error["message"]
 
 
+def test_a_preset_says_how_to_separate(entered: Outboard, folder: Path, server: tuple[str, str]) -> None:
+    """A file's table [separation] is what a song is separated by; an option of the command counts over it; the report
+    tells who chose what, and so does the command. An engine that does not make so many stems, and a preset that says
+    nothing of separation, are refused before anything is computed.
+    """
+    (folder / "base.toml").write_text('[separation]\nengine = "spectral"\nstem_count = 4\n')
+    (folder / "two.toml").write_text('extends = "base.toml"\n[separation]\nstem_count = 2\nresidual = "fold"\n')
+    separate = ("separate", "song.wav", "--preset", "two.toml")
+    report = entered(*separate, "-o", "by_preset", "--json", *server).document["report"]
+    used = {each["name"]: (each["value"], each["source"], each.get("preset")) for each in report["separation_settings"]}
+    by_preset = "SETTING_SOURCE_PRESET", "two"
+    assert used == {
+        "engine": ("spectral", *by_preset),
+        "stem_count": ("2", *by_preset),
+        "residual": ("fold", *by_preset),
+    }
+    assert report["separation"]["engine"]["name"] == "spectral"
+    assert {path.stem for path in (folder / "by_preset" / "stems").iterdir()} == {"vocals", "instrumental"}
+    shown = entered(*separate, "--engine", "passthrough", "-o", "by_option", *server).out
+    for part in (
+        "passthrough 1 (numpy) made 2 stems",
+        "engine passthrough by the request",
+        "stem_count 2 by the preset 'two'",
+    ):
+        assert part in shown, f"{part} is missing in:\n{shown}"
+    assert "of real time" in shown
+    error = entered(*separate, "--stems", "6", "-o", "six", "--json", *server, code=2).document["error"]
+    assert error["message"] == "the engine 'spectral' separates into 2, 4 stems, not 6"
+    assert [each["field"] for each in error["violations"]] == ["job.separation.stem_count"]
+    error = entered("separate", "song.wav", "--preset", "pop", "--json", *server, code=2).document["error"]
+    assert error["reason"] == "OPTIONS_CONFLICT"
+
+
+def test_presets_are_checked_and_shown_with_their_separation(entered: Outboard, folder: Path) -> None:
+    """`presets check` tells what is wrong with the table, with the nearest name; `presets show` what it says."""
+    (folder / "wrong.toml").write_text('[separation]\nengine = "spectrum"\nshifts = 12\n')
+    error = entered("presets", "check", "wrong.toml", "--json", code=2).document["error"]
+    assert error["reason"] == "PRESET_INVALID"
+    told = {each["field"]: each["description"] for each in error["violations"]}
+    assert "did you mean 'spectral'?" in told["separation.engine"]
+    assert told["separation.shifts"] == "shifts is 12, must be 0 to 10"
+    (folder / "fine.toml").write_text('[separation]\nengine = "htdemucs_6s"\nstem_count = 6\n')
+    assert entered("presets", "check", "fine.toml").out == "the preset is fine\n"
+    document = entered("presets", "show", "fine.toml", "--json").document
+    assert document["separation"] == {"engine": "htdemucs_6s", "stem_count": 6}
+
+
 def test_roles_are_read_from_names(outboard: Outboard) -> None:
     """Stems whose role nobody gave play what their file names say."""
     job = outboard(

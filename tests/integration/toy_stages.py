@@ -61,6 +61,7 @@ class Behaviour:
     failing_engines: list[str] = field(default_factory=list)
     restorer_seconds: float = 0.0
     plan_requests: list[Any] = field(default_factory=list)
+    separate_config: separator_service_pb2.SeparateConfig | None = None
     mix_config: mixer_service_pb2.MixConfig | None = None
     failing_plugins: dict[str, str] = field(default_factory=dict)
     master_config: master_service_pb2.MasterConfig | None = None
@@ -116,6 +117,7 @@ class Toys(
         frames = 0
         async with self._running("separate"):
             config = (await anext(aiter(request_iterator))).config
+            self._behaviour.separate_config = config
             async for request in request_iterator:
                 await self._behaviour.pace("separate")
                 samples = (np.frombuffer(request.chunk.samples, "<f4") * np.float32(0.25)).tobytes()
