@@ -170,10 +170,9 @@ class TritonSettings(_EnvironmentSettings):
     """Pass audio through shared memory: only where the server runs on the same machine and sees its /dev/shm."""
     in_flight: int = Field(default=8, ge=1)
     """Windows that are on the server at once, of all jobs of this service."""
-    waiting: int = Field(default=256, ge=0)
-    """Windows that wait here for one of those places; one more is refused with RESOURCE_EXHAUSTED."""
     deadline_seconds: float = Field(default=300.0, gt=0)
-    """Longest time of one window, with all waiting and all tries."""
+    """Time without any answer of a model, of windows that were sent or tried, after which it is given up. How long the
+    queue is does not count."""
     restart_seconds: float = Field(default=30.0, ge=0)
     """Time within which a server that cannot be reached has to be back."""
     probe_seconds: float = Field(default=60.0, gt=0)

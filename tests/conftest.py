@@ -37,8 +37,8 @@ class ServedMesh:
 
 @pytest.fixture(scope="session")
 def served_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedMesh]:
-    """A mesh of this machine on a store of its own, without model weights, whatever the machine has of them; commands on
-    the same store join it.
+    """A mesh of this machine on a store of its own, without model weights whatever the machine has; commands on the
+    same store join it.
     """
     from outboard.audio.spool import default_directory
     from outboard.local import local_mesh

@@ -1,12 +1,16 @@
 """Inference by a Triton server, over gRPC, with the patience that a job of minutes needs.
 
-    infer ─► own queue (bounded) ─► permit ─► load and check the model once ─► call ─► arrays
+    infer ─► own queue ─► permit ─► load and check the model once ─► call ─► arrays
                                                ▲                                │
                                                └── wait longer each time ◄── server gone, queue full
                                                └── unload and load ◄──────── the model's process crashed
 
 All of it runs on an event loop in a thread of its own; callers get futures. Cancelling one takes its batch out of this
 queue, or out of the server's.
+
+How long a queue is tells nothing of whether the server works. So no batch is refused or given up for having waited: its
+patience begins when it leaves the own queue, and anew with every answer that the model gives to any batch. Who cannot
+wait cancels. The own queue is as long as its callers let it be, who send a few windows of a song at a time.
 """
 
 from __future__ import annotations
@@ -19,13 +23,13 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
 
-from outboard.errors import Internal, OutboardError, ResourceExhausted, Unavailable
+from outboard.errors import Internal, OutboardError, Unavailable
 from outboard.models.htdemucs.transform import CHANNELS, SEGMENT_FRAMES
 from outboard.models.htdemucs.variants import VARIANTS
 from outboard.models.inference import Arrays
@@ -42,7 +46,6 @@ Result = TypeVar("Result")
 
 _FIRST_WAIT_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 2.0
-_BUSY_SECONDS = 5.0
 # What the server says of its models is believed for so long.
 _VIEW_SECONDS = 2.0
 # A batch that meets a dead model so often is taken to be what kills it.
@@ -110,8 +113,7 @@ class TritonInference:
     def infer(self, model: str, inputs: Arrays) -> Future[Arrays]:
         """Queues one batch; see the protocol. What came over gRPC cannot be written to.
 
-        The future also fails with MODEL_SERVER_TIMEOUT, MODEL_SERVER_LOST, MODEL_SERVER_BUSY, MODEL_FAILED, and with
-        RESOURCE_EXHAUSTED when the queue is full.
+        The future also fails with MODEL_SERVER_TIMEOUT, MODEL_SERVER_LOST, MODEL_SERVER_BUSY, MODEL_FAILED.
         """
         try:
             state = self._models.get(model)
@@ -136,7 +138,7 @@ class TritonInference:
             DeadlineExceeded: MODEL_SERVER_TIMEOUT.
         """
         state = self._models[model]
-        checked = self._in_time(state, timeout_seconds, state.probe, nullcontext())
+        checked = self._in_time(state, timeout_seconds, state.probe)
         asyncio.run_coroutine_threadsafe(checked, self._loop).result()
 
     def view(self) -> View:
@@ -163,13 +165,9 @@ class TritonInference:
         self._carrier.close()
 
     def _accept(self) -> None:
-        most = self._settings.in_flight + self._settings.waiting
         with self._accepting:
             if self._closed:
                 raise Unavailable("this connection to the model server is closed", reason="MODEL_SERVER_UNAVAILABLE")
-            if self._accepted >= most:
-                text = f"{most} windows wait for the model server already"
-                raise ResourceExhausted(text, retry_after_seconds=_BUSY_SECONDS)
             self._accepted += 1
 
     def _leave(self, _: object) -> None:
@@ -177,22 +175,23 @@ class TritonInference:
             self._accepted -= 1
 
     async def _infer(self, state: ServedModel, inputs: Arrays) -> Arrays:
-        return await self._in_time(
-            state, self._settings.deadline_seconds, lambda: self._carrier.infer(state, inputs), self._permits
-        )
+        async with self._permits:
+            seconds = self._settings.deadline_seconds
+            return await self._in_time(state, seconds, lambda: self._carrier.infer(state, inputs))
 
     async def _in_time(
-        self,
-        state: ServedModel,
-        seconds: float,
-        attempt: Callable[[], Coroutine[Any, Any, Result]],
-        permit: AbstractAsyncContextManager[None],
+        self, state: ServedModel, seconds: float, attempt: Callable[[], Coroutine[Any, Any, Result]]
     ) -> Result:
-        """The result of an attempt that works, or the error that tells why none did."""
+        """The result of an attempt that works, or the error that tells why none did.
+
+        Args:
+            seconds: time in which the model has given no answer at all.
+        """
         story = _Story()
         try:
-            async with asyncio.timeout(seconds), permit:
-                return await self._with_patience(state, story, attempt)
+            async with asyncio.timeout(seconds) as limit:
+                with state.renewing(limit, seconds):
+                    return await self._with_patience(state, story, attempt)
         except TimeoutError:
             if story.last in _WORTH_WAITING:
                 raise final_error(state.name, story.last, "", was_reached=self._was_reached) from None

@@ -109,5 +109,5 @@ def absent_error(model: str) -> OutboardError:
 
 def too_late(model: str, seconds: float) -> OutboardError:
     """The error for a server that is there but too slow."""
-    text = f"the model server gave no answer for {model!r} within {seconds:g} s"
+    text = f"{model!r} on the model server gave nobody here an answer for {seconds:g} s"
     return DeadlineExceeded(text, reason="MODEL_SERVER_TIMEOUT")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -42,6 +44,7 @@ class ServedModel:
         self.used_at = 0.0
         self._connection = connection
         self._lock = asyncio.Lock()
+        self._limits: dict[asyncio.Timeout, float] = {}
 
     async def load(self) -> None:
         """Has the server load the model, and holds its shapes against the signature; nothing once that is done.
@@ -110,9 +113,21 @@ class ServedModel:
             _log.warning("a probe of the model failed", extra={"model": self.name, "error": str(error)})
             self.ready = False
 
+    @contextmanager
+    def renewing(self, limit: asyncio.Timeout, seconds: float) -> Iterator[None]:
+        """Moves a time limit so many seconds ahead at each answer of the model, as long as the ``with`` lasts."""
+        self._limits[limit] = seconds
+        try:
+            yield
+        finally:
+            del self._limits[limit]
+
     def answered(self) -> None:
-        """Remembers that the model computes."""
+        """Remembers that the model computes: whoever waits for it may go on waiting."""
         self.alive_at = asyncio.get_running_loop().time()
+        for limit, seconds in self._limits.items():
+            if not limit.expired():
+                limit.reschedule(self.alive_at + seconds)
 
     def check_inputs(self, inputs: Arrays) -> None:
         """The arrays are those that the model takes.

@@ -99,7 +99,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_WEIGHTS_UNSAFE: _ErrorReason.ValueType  # 69
     """A checkpoint asks for more than a checkpoint needs; nothing of it was run."""
     ERROR_REASON_MODEL_SERVER_TIMEOUT: _ErrorReason.ValueType  # 70
-    """The model server is there, but gave no answer in time."""
+    """Whoever computes the model, a server or the service itself, gave no answer in time."""
     ERROR_REASON_MODEL_SERVER_LOST: _ErrorReason.ValueType  # 71
     """The model server went away during the work and did not come back in time."""
     ERROR_REASON_MODEL_FAILED: _ErrorReason.ValueType  # 72
@@ -227,7 +227,7 @@ ERROR_REASON_MODEL_WEIGHTS_OF_OTHER_MODEL: ErrorReason.ValueType  # 68
 ERROR_REASON_MODEL_WEIGHTS_UNSAFE: ErrorReason.ValueType  # 69
 """A checkpoint asks for more than a checkpoint needs; nothing of it was run."""
 ERROR_REASON_MODEL_SERVER_TIMEOUT: ErrorReason.ValueType  # 70
-"""The model server is there, but gave no answer in time."""
+"""Whoever computes the model, a server or the service itself, gave no answer in time."""
 ERROR_REASON_MODEL_SERVER_LOST: ErrorReason.ValueType  # 71
 """The model server went away during the work and did not come back in time."""
 ERROR_REASON_MODEL_FAILED: ErrorReason.ValueType  # 72

@@ -105,5 +105,8 @@ class Workshop:
 
 def _may_pass(error: OutboardError) -> bool:
     """Whether the same work may succeed in a moment."""
-    busy = isinstance(error, ResourceExhausted) and error.reason != "STORAGE_FULL" and FROM_STAGE in error.metadata
-    return isinstance(error, Unavailable) or busy
+    if FROM_STAGE not in error.metadata:
+        return isinstance(error, Unavailable)
+    # A stage whose model server has just gone refuses to begin; the server may be starting again.
+    passing = isinstance(error, ResourceExhausted) or error.reason == "MODEL_SERVER_UNAVAILABLE"
+    return isinstance(error, Unavailable) or (passing and error.reason != "STORAGE_FULL")

@@ -36,8 +36,10 @@ from services.orchestrator.separation import separation_engine, separation_of, s
 from services.orchestrator.threads import in_thread, stoppable
 
 _LONGEST_CALL_SECONDS = 3600.0
+LONGEST_QUEUE_SECONDS = 86_400.0
+"""Time that a separation may wait for its turn and for the models."""
 ENGINE_HANGS_SECONDS = 3600.0
-"""Time without an answer after which the restorer takes a network to hang; its models may queue for a GPU till then."""
+"""Time without an answer after which separator and restorer take a network to hang."""
 RESTORATION_ATTEMPTS = 2
 """How often it tries an engine before it takes the next one."""
 
@@ -119,7 +121,7 @@ class Steps:
 
         async def produce(draft: Draft) -> Mapping[str, Any]:
             sink = AudioSink(draft, audio.frames, audio.channels, audio.sample_rate_hertz, allowed=SEPARATED_ROLES)
-            method, patience = self._peers.separator.Separate, _patience([audio])
+            method, patience = self._peers.separator.Separate, separator_patience(audio)
             call = call_stage(method, requests(), block="separation", tenant=tenant, timeout_seconds=patience)
             report = await _receive(call, sink, job, Stage.STAGE_SEPARATE)
             _check_engine(report.engine, engine)
@@ -359,6 +361,15 @@ def _check_engine(ran: audio_pb2.EngineInfo, wanted: audio_pb2.EngineInfo) -> No
 def _patience(sources: Sequence[AudioRef]) -> float:
     """Deadline of a stage's call in seconds: generous, as it only has to catch what hangs."""
     return min(_LONGEST_CALL_SECONDS, 120.0 + 20.0 * sum(source.seconds for source in sources))
+
+
+def separator_patience(song: AudioRef) -> float:
+    """Deadline of a call of the separator in seconds.
+
+    The separator itself tells what hangs. A call may wait long for its turn there, and its windows for a GPU that many
+    songs share: a busy day fails no job.
+    """
+    return LONGEST_QUEUE_SECONDS + ENGINE_HANGS_SECONDS + _patience([song])
 
 
 def restorer_patience(stem: AudioRef) -> float:

@@ -8,9 +8,10 @@ way at any time, answers are joined in their order, and memory is that of those 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from outboard.audio.reporting import EngineInfo
 from outboard.audio.resample import StreamResampler
 from outboard.audio.stems import INSTRUMENTAL, VOCALS
+from outboard.errors import DeadlineExceeded
 from services.separator.engines import Audio, SeparationSettings, SongFacts, general_stem, stems_of
 from services.separator.windows import Cutter, Joiner, Normalisation, Window
 
@@ -30,6 +32,9 @@ LONGEST_SHIFT_FRAMES = SAMPLE_RATE_HERTZ // 2
 _CHANNELS = 2
 # How often a caller who waits for the model can look for a cancel.
 _WAIT_SECONDS = 0.2
+HUNG_SECONDS = 3600.0
+"""Time without an answer to a song's next window after which the model is taken to hang. It is long: windows wait
+behind those of other songs, and no queue may fail a song."""
 
 Infer = Callable[[str, Mapping[str, NDArray[Any]]], Future[Mapping[str, NDArray[Any]]]]
 """A model's name and its inputs by name to a future of its outputs by name (``outboard.models.inference``)."""
@@ -178,7 +183,11 @@ class HybridSeparation:
 
     def _await(self, lane: _Lane, out: _Output) -> Iterator[dict[str, Audio]]:
         """Waits for a lane's oldest window, joins it, and gives what is finished in all lanes."""
+        began = time.monotonic()
         while not lane.is_ready(_WAIT_SECONDS):
+            if time.monotonic() - began > HUNG_SECONDS:
+                text = f"the model gave no answer to a window within {HUNG_SECONDS:g} s"
+                raise DeadlineExceeded(text, reason="MODEL_SERVER_TIMEOUT")
             yield out.nothing()
         lane.receive()
         yield from self._finished(out)
@@ -237,14 +246,16 @@ class _Lane:
         self.in_flight.append((window, futures))
 
     def is_ready(self, seconds: float) -> bool:
-        """Whether the oldest window is done, after at most so long."""
-        _, waiting = wait(self.in_flight[0][1], timeout=seconds)
-        return not waiting
+        """Whether the oldest window is done, or a network of it has failed, after at most so long."""
+        done, waiting = wait(self.in_flight[0][1], timeout=seconds, return_when=FIRST_EXCEPTION)
+        return not waiting or any(_has_failed(future) for future in done)
 
     def receive(self) -> None:
         """Joins the oldest window's answers; raises what the model raised."""
         window, futures = self.in_flight.popleft()
         try:
+            # One that has failed first: the others of a bag may still be waiting for their turn.
+            futures.sort(key=_has_failed, reverse=True)
             answers = [future.result()["stems"][0] for future in futures]
         except BaseException:
             for future in futures:
@@ -265,6 +276,10 @@ class _Lane:
         for _, futures in self.in_flight:
             for future in futures:
                 future.cancel()
+
+
+def _has_failed(future: Future[Any]) -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)
 
 
 class _Output:

@@ -16,8 +16,9 @@ from demucs.apply import apply_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outboard.errors import FailedPrecondition, Unavailable
+from outboard.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from outboard.testing import drained
+from services.separator import hybrid
 from services.separator.engines import Engine, EngineInfo, SeparationReport, SeparationSettings, SongFacts
 from services.separator.hybrid import LONGEST_SHIFT_FRAMES, Deployment, HybridEngine, Network
 from services.separator.separate import separate
@@ -52,7 +53,9 @@ class Toy(torch.nn.Module):
 
 
 class Door:
-    """Inference by toys, with a record of what was asked. ``delay`` leaves futures open until somebody waits."""
+    """Inference by toys, with a record of what was asked. Where there is a list ``held``, the futures after the first
+    ``holds_after`` are put there and left open.
+    """
 
     def __init__(self, networks: Mapping[str, Toy]) -> None:
         self.networks = networks
@@ -61,6 +64,7 @@ class Door:
         self.most_open = 0
         self.fails_at: int | None = None
         self.held: list[Future[Any]] | None = None
+        self.holds_after = 0
 
     def infer(self, model: str, inputs: Mapping[str, np.ndarray]) -> Future[Mapping[str, np.ndarray]]:
         self.asked.append(model)
@@ -68,7 +72,7 @@ class Door:
         self.most_open = max(self.most_open, self.open)
         future: Future[Mapping[str, np.ndarray]] = Future()
         future.add_done_callback(lambda _: setattr(self, "open", self.open - 1))
-        if self.held is not None:
+        if self.held is not None and len(self.asked) > self.holds_after:
             self.held.append(future)
             return future
         network, number = self.networks[model], len(self.asked)
@@ -296,13 +300,42 @@ def test_the_report_says_what_ran_and_how_well_the_stems_sum() -> None:
     assert "LOW_CONFIDENCE" in [warning.code for warning in report.warnings]
 
 
-def test_a_failing_model_fails_the_song_with_its_reason() -> None:
-    """Mid-song: the model's own error comes out, what was queued is cancelled, and no report says success."""
-    door = Door({"toy": Toy()})
-    door.fails_at = 3
+BAG = tuple(Network(f"ft_{source}", (source,)) for source in FOUR)
+
+
+@pytest.mark.parametrize("networks", [(Network("toy", FOUR),), BAG], ids=["one network", "bag of four"])
+def test_a_failing_model_fails_the_song_with_its_reason(networks: tuple[Network, ...]) -> None:
+    """Mid-song: the model's own error comes out, what waits for the model then is cancelled (the same window for the
+    other networks of a bag, and the windows behind it), and no report says success.
+    """
+    door = Door({network.name: Toy(network.sources) for network in networks})
+    door.fails_at = 2 * len(networks) + 1  # the third window, by its first network
+    door.held = []
+    door.holds_after = door.fails_at
     with pytest.raises(Unavailable) as error:
-        run([song(12 * SEGMENT)], engine(door))
+        run([song(12 * SEGMENT)], engine(door, networks))
     assert error.value.reason == "MODEL_SERVER_UNAVAILABLE"
+    rest_of_the_window, windows_behind_it = len(networks) - 1, 2 * len(networks)
+    assert len(door.held) == rest_of_the_window + windows_behind_it
+    assert all(future.cancelled() for future in door.held)
+
+
+def test_a_model_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window without an answer ends the song after an hour (here less) with its reason; till then the caller is asked
+    all the time whether to go on, and what waits is cancelled.
+    """
+    monkeypatch.setattr(hybrid, "HUNG_SECONDS", 0.5)
+    door = Door({"toy": Toy()})
+    door.held = []
+    asked: list[float] = []
+    stream = separate([song(12 * SEGMENT)], RATE, SeparationSettings(), progress=asked.append, engines=engine(door))
+    with pytest.raises(DeadlineExceeded) as error:
+        for _ in stream:
+            pass
+    assert error.value.reason == "MODEL_SERVER_TIMEOUT"
+    assert len(asked) > 2
+    assert len(door.held) == 3
+    assert all(future.cancelled() for future in door.held)
 
 
 def test_a_caller_who_waits_can_cancel() -> None:

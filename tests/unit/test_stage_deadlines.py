@@ -9,8 +9,15 @@ from outboard.models.audiosr import served
 from outboard.settings import ServerSettings
 from outboard.v1 import audio_pb2
 from services.orchestrator.audio_refs import AudioRef
-from services.orchestrator.steps import ENGINE_HANGS_SECONDS, RESTORATION_ATTEMPTS, restorer_patience
+from services.orchestrator.steps import (
+    ENGINE_HANGS_SECONDS,
+    LONGEST_QUEUE_SECONDS,
+    RESTORATION_ATTEMPTS,
+    restorer_patience,
+    separator_patience,
+)
 from services.restorer import superresolution, voice
+from services.separator import hybrid
 
 
 def _stem(seconds: float) -> AudioRef:
@@ -29,4 +36,16 @@ def test_a_call_of_the_restorer_outlasts_its_slowest_engine(seconds: float) -> N
     patience = restorer_patience(_stem(seconds))
     left = patience - MAXIMUM_STEMS * attempts * hangs_seconds
     assert left >= MAXIMUM_STEMS * 0.5 * seconds, f"{left:.0f} s for {MAXIMUM_STEMS} stems of {seconds:.0f} s"
+    assert patience < ServerSettings().maximum_deadline_seconds, f"{patience:.0f} s"
+
+
+@pytest.mark.parametrize("seconds", [1.0, 240.0, 7_200.0])
+def test_a_call_of_the_separator_outlasts_a_day_in_its_queues(seconds: float) -> None:
+    """A song that waited a day for its turn, and then meets a model that hangs, is given up by the separator and not by
+    a deadline of the call. No server cuts that deadline short.
+    """
+    assert hybrid.HUNG_SECONDS == ENGINE_HANGS_SECONDS
+    patience = separator_patience(_stem(seconds))
+    left = patience - LONGEST_QUEUE_SECONDS - hybrid.HUNG_SECONDS
+    assert left >= 0.5 * seconds, f"{left:.0f} s for a song of {seconds:.0f} s"
     assert patience < ServerSettings().maximum_deadline_seconds, f"{patience:.0f} s"
