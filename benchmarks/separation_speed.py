@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import rows
+from outboard.models.htdemucs.choice import arithmetic, described, prepare
 from outboard.models.htdemucs.transform import SAMPLE_RATE_HERTZ, SEGMENT_FRAMES
 from outboard.models.htdemucs.variants import FOUR_SOURCES
 from outboard.models.local import LocalInference
+from outboard.models.registry import find
 from services.separator.engines import Audio, EngineInfo, SeparationSettings, SongFacts
 from services.separator.hybrid import OVERLAP, Deployment, HybridEngine, Network
 from services.separator.separate import separate
@@ -100,7 +102,8 @@ def compared(weights: Path, root: Path, windows: int, turns: int) -> list[rows.R
     import torch
 
     separator = theirs(weights)
-    inferences = {speed: LocalInference(speed, root) for speed in SPEEDS}
+    prepare(find("htdemucs"), root)
+    inferences = {speed: LocalInference(arithmetic("htdemucs", speed, root), root) for speed in SPEEDS}
     song = np.concatenate(list(noise(windows * stride_of(SEGMENT_FRAMES, OVERLAP))), axis=1)
     for speed, inference in inferences.items():
         ours(inference, speed, iter([song[:, : SEGMENT_FRAMES // 2]]))
@@ -112,6 +115,7 @@ def compared(weights: Path, root: Path, windows: int, turns: int) -> list[rows.R
         taken[UPSTREAM].append(Turn(seconds, seconds, time.process_time() - worked))
         for speed, inference in inferences.items():
             taken[speed].append(ours(inference, speed, iter([song])))
+    print(f"htdemucs: {described('htdemucs', root)}", file=sys.stderr)
     return _compared(taken, windows, song.shape[1] / SAMPLE_RATE_HERTZ)
 
 
@@ -154,7 +158,11 @@ def _peak(root: Path, minutes: float) -> float:
 
     watching = threading.Thread(target=sample, daemon=True)
     watching.start()
-    ours(LocalInference("balanced", root), "balanced", noise(round(minutes * 60 * SAMPLE_RATE_HERTZ)))
+    ours(
+        LocalInference(arithmetic("htdemucs", "balanced", root), root),
+        "balanced",
+        noise(round(minutes * 60 * SAMPLE_RATE_HERTZ)),
+    )
     ended.set()
     watching.join()
     return peak

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -12,8 +12,10 @@ from rich.table import Table
 
 from outboard.cli import output
 from outboard.cli.pipeline import AsJson
+from outboard.errors import InvalidInput
 from outboard.models import registry
 from outboard.models.download import Progress as Report
+from outboard.models.htdemucs.variants import variants_of
 from outboard.models.weights import WeightsFolder
 
 app = typer.Typer(help="Neural models.", no_args_is_help=True)
@@ -28,56 +30,63 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         output.print_json({"models": rows})
         return
-    table = Table("model", "stage", "size", "licence", "needs", "weights", "verified", "problem")
+    table = Table("model", "stage", "size", "licence", "needs", "weights", "verified", "computed by", "problem")
     for row in rows:
         size = f"{int(row['size_bytes']) / 1e6:,.0f} MB"
         shown = (row["name"], row["stage"], size, row["licence"], row["needs"], row["state"])
-        table.add_row(*map(str, shown), "yes" if row["verified"] else "no", str(row["problem"]))
+        table.add_row(*map(str, shown), "yes" if row["verified"] else "no", *map(str, (row["backend"], row["problem"])))
     output.console.print(table)
 
 
 @app.command("pull")
 def pull(name: Name, as_json: AsJson = False) -> None:
-    """Fetches the weights of a model, going on where an earlier call stopped, verifies them, and exports the networks
-    where this machine's processor will run them: the first song has nothing left to wait for.
+    """Fetches the weights of a model, going on where an earlier call stopped, verifies them, and prepares a separation
+    model for this machine as `export` does: the first song has nothing left to wait for.
     """
     model = registry.find(name)
     folder = WeightsFolder(model)
     with _bars(enabled=not as_json) as reports:
         fetched = folder.pull(reports)
+    files = [] if _row(model)["problem"] or not variants_of(name) else _prepared(model, anew=False)
     row = _row(model)
-    files = [] if row["problem"] else _exported(name)
     if as_json:
         output.print_json({**row, "fetched": fetched, "exports": files})
         return
     output.console.print(f"{name}: {'fetched' if fetched else 'already there'}, {_vouched(bool(row['verified']))}")
+    _tell_backend(row)
     if row["problem"]:
         output.notices.print(f"[yellow]not yet usable:[/] {row['problem']}", highlight=False)
 
 
 @app.command("export")
 def export(name: Name, as_json: AsJson = False) -> None:
-    """Exports the networks of a separation model for this machine's processor; the first song would do it otherwise."""
-    from outboard.models.htdemucs.exports import exported_files
-
-    files = [str(path) for path in exported_files(registry.find(name))]
+    """Measures which backend computes a separation model fastest on this machine's processor, keeps to it from now on,
+    and exports the networks for it.
+    """
+    model = registry.find(name)
+    if not variants_of(name):
+        separating = ", ".join(known for known in registry.MODELS if variants_of(known))
+        raise InvalidInput(f"{name} is not exported: {separating} are", field="name")
+    files = _prepared(model, anew=True)
+    row = _row(model)
     if as_json:
-        output.print_json({"name": name, "files": files})
-    else:
-        output.print_files(files)
+        output.print_json({"name": name, "files": files, "backend": row["backend"]})
+        return
+    output.print_files(files)
+    _tell_backend(row)
 
 
-def _exported(name: str) -> list[str]:
-    """The exports of a model's networks, made if they are needed here and not there yet."""
+def _prepared(model: registry.Model, *, anew: bool) -> list[str]:
     # Imported here: what computes takes a moment to load, and most commands compute nothing.
-    from outboard.models.htdemucs.exports import exported_files
-    from outboard.models.htdemucs.variants import variants_of
-    from outboard.models.local import runs_exports
+    from outboard.models.htdemucs.choice import prepare
 
-    if not variants_of(name) or not runs_exports("balanced"):
-        return []
-    with output.notices.status(f"exporting the networks of {name} for this machine's processor, once"):
-        return [str(path) for path in exported_files(registry.find(name))]
+    with output.notices.status(f"preparing {model.name} for this machine's processor: a minute, or two"):
+        return [str(path) for path in prepare(model, anew=anew)]
+
+
+def _tell_backend(row: Mapping[str, str | int | bool]) -> None:
+    if row["backend"]:
+        output.notices.print(f"computed by {row['backend']}", highlight=False)
 
 
 def _row(model: registry.Model) -> dict[str, str | int | bool]:
@@ -86,8 +95,18 @@ def _row(model: registry.Model) -> dict[str, str | int | bool]:
     problem = presence.problem or (registry.install_hint(missing) if missing else "")
     return {
         "name": model.name, "stage": model.stage, "licence": model.licence, "needs": model.needs,
-        "size_bytes": model.size_bytes, "state": presence.state, "verified": presence.verified, "problem": problem,
+        "size_bytes": model.size_bytes, "state": presence.state, "verified": presence.verified,
+        "backend": "" if problem or presence.state != "present" else _backend(model.name), "problem": problem,
     }  # fmt: skip
+
+
+def _backend(name: str) -> str:
+    """What computes a model in this process; empty where there is no choice."""
+    if not variants_of(name):
+        return ""
+    from outboard.models.htdemucs.choice import described
+
+    return described(name)
 
 
 def _vouched(verified: bool) -> str:

@@ -4,100 +4,42 @@ All cores work on one window at a time, which is the fastest way to the first st
 queue, so there are never more computing threads than cores. The transforms of a window run beside the network of the
 one before it.
 
-Which arithmetic, by the speed that was asked for (figures: docs/benchmarks.md):
-
-=========  ====================================================  ====================
-speed      on a CPU                                              to upstream, SNR
-=========  ====================================================  ====================
-exact      torch, float32                                        at least 100 dB
-balanced   OpenVINO, float32                                     at least 60 dB
-fast       OpenVINO, bfloat16 where the processor computes it    at least 35 dB
-=========  ====================================================  ====================
-
-With a CUDA device torch computes there at every speed: float32 when exact, TF32 when balanced, float16 when fast.
+What computes a network, and how exactly, is chosen in :mod:`outboard.models.htdemucs.choice`.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
-import os
+import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.errors import FailedPrecondition, Internal, InvalidInput, OutboardError
+from outboard.errors import Internal, InvalidInput, OutboardError
 from outboard.models.htdemucs import transform
-from outboard.models.htdemucs.exports import exported_core
+from outboard.models.htdemucs.backends import Arithmetic, Branches, Core, load_core
 from outboard.models.htdemucs.variants import VARIANTS, Variant
 from outboard.models.inference import Arrays
-from outboard.models.registry import find, install_hint
-from outboard.models.weights import WeightsFolder
 
-SPEEDS = ("exact", "balanced", "fast")
 _TRANSFORM_THREADS = 2
 
-Branches = tuple[NDArray[np.float32], NDArray[np.float32]]
-Core = Callable[[NDArray[np.float32], NDArray[np.float32]], Branches]
-"""Mix and spectrogram to the spectrogram and the waveform branch."""
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """What computes, where, and how exactly; for reports and for the names of results."""
-
-    backend: str
-    device: str
-    precision: str
-
-
-@functools.cache
-def arithmetic(speed: str) -> Arithmetic:
-    """What this machine uses for a speed."""
-    if has_cuda():
-        return Arithmetic("torch", "cuda", {"exact": "float32", "balanced": "tf32", "fast": "float16"}[speed])
-    if speed == "exact":
-        return Arithmetic("torch", "cpu", "float32")
-    return Arithmetic("openvino", "cpu", "bfloat16" if speed == "fast" and _computes_bfloat16() else "float32")
-
-
-def runs_exports(speed: str) -> bool:
-    """Whether this machine computes at that speed with exported networks."""
-    return arithmetic(speed).backend == "openvino"
-
-
-def has_cuda() -> bool:
-    """Whether torch is here and sees a CUDA device."""
-    # Looked at first, because loading torch takes seconds and hundreds of megabytes.
-    if not Path("/proc/driver/nvidia/version").exists() or importlib.util.find_spec("torch") is None:
-        return False
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _computes_bfloat16() -> bool:
-    return "BF16" in _openvino().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+_log = logging.getLogger(__name__)
 
 
 class LocalInference:
-    """:class:`~outboard.models.inference.Inference` by this process, for one speed.
+    """:class:`~outboard.models.inference.Inference` by this process, in one way.
 
     Args:
-        speed: "exact", "balanced" or "fast".
+        how: what computes.
         root: folder with one folder per model; that of the settings unless given.
     """
 
-    def __init__(self, speed: str = "balanced", root: Path | None = None) -> None:
-        if speed not in SPEEDS:
-            raise InvalidInput(f"speed must be one of {', '.join(SPEEDS)}, not {speed!r}")
-        self.arithmetic = arithmetic(speed)
+    def __init__(self, how: Arithmetic, root: Path | None = None) -> None:
+        self.arithmetic = how
         self._root = root
         self._cores: dict[str, tuple[Core, int]] = {}
         self._loading = threading.Lock()
@@ -149,8 +91,9 @@ class LocalInference:
     def _core(self, variant: Variant) -> tuple[Core, int]:
         with self._loading:
             if variant.name not in self._cores:
-                load = _torch_core if self.arithmetic.backend == "torch" else _openvino_core
-                self._cores[variant.name] = load(variant, self.arithmetic, self._root)
+                how = self.arithmetic
+                _log.info("loading %s: %s, %s, %s", variant.name, how.backend, how.device, how.precision)
+                self._cores[variant.name] = load_core(variant, how, self._root)
             return self._cores[variant.name]
 
 
@@ -190,56 +133,3 @@ def _checked(inputs: Arrays) -> NDArray[np.float32]:
 def _computing() -> ThreadPoolExecutor:
     """The one thread of this process that starts networks, whatever speed and however many jobs."""
     return ThreadPoolExecutor(1, "outboard-model")
-
-
-@functools.cache
-def _openvino() -> Any:
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise FailedPrecondition(install_hint(("openvino",)), reason="ENGINE_UNAVAILABLE") from error
-    return openvino.Core()
-
-
-def _openvino_core(variant: Variant, how: Arithmetic, root: Path | None) -> tuple[Core, int]:
-    core = _openvino()
-    options = {
-        "INFERENCE_PRECISION_HINT": "bf16" if how.precision == "bfloat16" else "f32",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
-        # A thread that is bound to a core waits for it while the other services of the mesh leave another one idle.
-        "ENABLE_CPU_PINNING": False,
-    }
-    network = core.compile_model(exported_core(variant, root), how.device.upper(), options)
-    request = network.create_infer_request()
-
-    def compute(mix: NDArray[np.float32], spectrogram: NDArray[np.float32]) -> Branches:
-        answer = request.infer({"mix": mix, "spectrogram": spectrogram}, share_inputs=True, share_outputs=True)
-        # Copied: the next window is computed into the same memory while this one is still being transformed. (Memory of
-        # our own can be shared with the request too, but it goes on pointing there when that is long gone.)
-        return answer["spectrogram_branch"].copy(), answer["waveform_branch"].copy()
-
-    return compute, network.input("mix").shape[-1]
-
-
-def _torch_core(variant: Variant, how: Arithmetic, root: Path | None) -> tuple[Core, int]:
-    try:
-        import torch
-
-        from outboard.models.htdemucs import network
-    except ModuleNotFoundError as error:
-        raise FailedPrecondition(install_hint((error.name or "torch",)), reason="ENGINE_UNAVAILABLE") from error
-    if how.device != "cpu":
-        network.keep_positions()
-    weights = WeightsFolder(find(variant.model), root).require(f"{variant.signature}.safetensors")
-    core = network.Core(network.load(weights, variant.sources), variant.kept).to(how.device)
-
-    def compute(mix: NDArray[np.float32], spectrogram: NDArray[np.float32]) -> Branches:
-        tf32 = how.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        half = torch.autocast(how.device, torch.float16, enabled=how.precision == "float16")
-        with torch.inference_mode(), half:
-            a, b = core(torch.from_numpy(mix).to(how.device), torch.from_numpy(spectrogram).to(how.device))
-        return a.float().cpu().numpy(), b.float().cpu().numpy()
-
-    return compute, network.segment_frames(core.network)

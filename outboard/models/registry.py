@@ -87,7 +87,7 @@ APART = {"audiosr": "--no-deps audiosr==0.0.7"}
 """Packages whose own pins cannot be met beside this program's: installed by themselves, without what they ask for."""
 
 _DEMUCS = "https://dl.fbaipublicfiles.com/demucs/hybrid_transformer/"
-_DEMUCS_PACKAGES = ("torch", "demucs", "safetensors", "openvino", "onnx", "onnxscript")
+_DEMUCS_PACKAGES = ("torch", "demucs", "safetensors")
 _DEEP_FILTER = "https://github.com/Rikorose/DeepFilterNet/raw/main/models/DeepFilterNet3.zip"
 _HUB = "https://huggingface.co/"
 

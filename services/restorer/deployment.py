@@ -15,8 +15,8 @@ from outboard.errors import OutboardError
 from outboard.models.audiosr import local, served
 from outboard.models.audiosr.door import NAMES, Audio, asked
 from outboard.models.deepfilternet3.stream import denoised
+from outboard.models.devices import has_cuda
 from outboard.models.inference import Arrays
-from outboard.models.local import arithmetic
 from outboard.models.registry import find, install_hint, missing_packages
 from outboard.models.triton import TritonInference
 from outboard.models.weights import WeightsFolder
@@ -90,7 +90,7 @@ def _installed(info: EngineInfo) -> EngineInfo:
     if missing := missing_packages(model):
         return _unavailable(info, install_hint(missing), "ENGINE_UNAVAILABLE")
     try:
-        return replace(info, weights_digest=WeightsFolder(model).digest(), device=arithmetic("exact").device)
+        return replace(info, weights_digest=WeightsFolder(model).digest(), device="cuda" if has_cuda() else "cpu")
     except OutboardError as error:
         return _unavailable(info, error.message, error.reason)
 

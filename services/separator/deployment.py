@@ -15,8 +15,10 @@ from dataclasses import replace
 
 from outboard.audio.reporting import EngineInfo
 from outboard.errors import OutboardError
+from outboard.models.htdemucs.backends import Arithmetic
+from outboard.models.htdemucs.choice import arithmetic
 from outboard.models.htdemucs.variants import variants_of
-from outboard.models.local import LocalInference, arithmetic
+from outboard.models.local import LocalInference
 from outboard.models.registry import find, install_hint, missing_packages
 from outboard.models.triton import SEPARATION, TritonInference
 from outboard.models.weights import WeightsFolder
@@ -56,7 +58,7 @@ def engines(settings: Settings) -> Mapping[str, Engine]:
 def _engine(info: EngineInfo, triton: TritonSettings, client: TritonInference | None) -> Engine:
     networks = tuple(Network(variant.name, variant.kept) for variant in variants_of(info.name))
     if client is None:
-        return HybridEngine(info, networks, _installed, _local)
+        return HybridEngine(info, networks, _installed, functools.partial(_local, info.name))
     return HybridEngine(info, networks, functools.partial(_served, client), functools.partial(_remote, client, triton))
 
 
@@ -92,10 +94,21 @@ def _installed(info: EngineInfo) -> EngineInfo:
     folder = WeightsFolder(model)
     try:
         digest = folder.digest()
-        how = arithmetic("balanced")
+        balanced, fast = arithmetic(info.name, "balanced"), arithmetic(info.name, "fast")
     except OutboardError as error:
         return _unavailable(info, error.message, error.reason)
-    return replace(info, weights_digest=digest, backend=how.backend, device=how.device, precision=how.precision)
+    return replace(
+        info,
+        weights_digest=digest,
+        backend=_told(balanced.backend, fast.backend),
+        device=balanced.device,
+        precision=_told(balanced.precision, fast.precision),
+    )
+
+
+def _told(balanced: str, fast: str) -> str:
+    """Both speeds in one word: results are found by it, and must not be those of a backend that was replaced."""
+    return balanced if fast == balanced else f"{balanced}, {fast} when fast"
 
 
 def _served(client: TritonInference, info: EngineInfo) -> EngineInfo:
@@ -114,15 +127,15 @@ def _unavailable(info: EngineInfo, reason: str, error: str) -> EngineInfo:
 
 
 @functools.cache
-def _inference(speed: str) -> LocalInference:
+def _inference(how: Arithmetic) -> LocalInference:
     # One of each in the process: all jobs share it.
-    return LocalInference(speed)
+    return LocalInference(how)
 
 
-def _local(speed: str) -> Deployment:
-    how = arithmetic(speed)
+def _local(model: str, speed: str) -> Deployment:
+    how = arithmetic(model, speed)
     # One window is computed while the next one is prepared; more would only wait in memory.
-    return Deployment(_inference(speed).infer, how.backend, how.device, how.precision, windows_in_flight=2)
+    return Deployment(_inference(how).infer, how.backend, how.device, how.precision, windows_in_flight=2)
 
 
 def _remote(client: TritonInference, triton: TritonSettings, speed: str) -> Deployment:

@@ -22,10 +22,12 @@ COMMAND = Path(sys.executable).with_name("outboard")
 
 
 def test_a_song_is_mastered_by_the_engines_that_need_nothing(tmp_path: Path) -> None:
-    """Every process of the mesh starts without torch, OpenVINO and the models' packages, and the master is delivered;
-    the report names the engines that were used.
+    """Every process of the mesh starts without torch, the runtimes and the models' packages, and the master is
+    delivered; the report names the engines that were used.
     """
-    absent = {"torch", "openvino", "safetensors"}.union(*(model.packages for model in MODELS.values()))
+    absent = {"torch", "openvino", "onnxruntime", "onnx", "onnxscript", "safetensors"}.union(
+        *(model.packages for model in MODELS.values())
+    )
     (tmp_path / "sitecustomize.py").write_text(_WITHOUT.format(absent=sorted(absent)))
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     demo = synthesise(23, 6.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import subprocess
 import sys
 from concurrent.futures import CancelledError
@@ -15,11 +13,11 @@ import pytest
 import torch
 from demucs.apply import apply_model
 from demucs.htdemucs import HTDemucs
-from typer.testing import CliRunner
 
-from outboard.cli.app import app
 from outboard.errors import FailedPrecondition, InvalidInput
 from outboard.models.htdemucs import exports, network, transform
+from outboard.models.htdemucs.backends import ONNXRUNTIME, OPENVINO, TORCH, Arithmetic
+from outboard.models.htdemucs.choice import candidates
 from outboard.models.htdemucs.layers import ExportedCore
 from outboard.models.htdemucs.variants import FOUR_SOURCES, SIX_SOURCES, VARIANTS, Variant
 from outboard.models.local import LocalInference
@@ -29,6 +27,12 @@ from services.separator.separate import separate
 from tests.tiny_models import SHORT, snr_db, write_models
 
 SEGMENT = 44_100
+WAYS = [
+    (TORCH, "exact", 100),
+    (OPENVINO, "balanced", 60),
+    (ONNXRUNTIME, "balanced", 60),
+    (OPENVINO, "fast", 35),
+]
 VOCALS = "htdemucs_ft_vocals"
 
 
@@ -123,8 +127,15 @@ def test_weights_of_another_shape_are_of_another_model(tmp_path: Path) -> None:
         assert error.value.reason == "MODEL_WEIGHTS_OF_OTHER_MODEL"
 
 
-def separated(audio: np.ndarray, root: Path, speed: str, facts: SongFacts, cuts: tuple[int, ...] = ()) -> np.ndarray:
-    inference = LocalInference(speed, root)
+def computing(backend: str, speed: str, root: Path) -> LocalInference:
+    """A backend at a speed: fast is bfloat16 where it can be."""
+    how = next(how for how in candidates(speed) if how.backend == backend)
+    return LocalInference(Arithmetic(TORCH, "cpu", "float32") if speed == "exact" else how, root)
+
+
+def separated(
+    audio: np.ndarray, inference: LocalInference, speed: str, facts: SongFacts, cuts: tuple[int, ...] = ()
+) -> np.ndarray:
     how = inference.arithmetic
     deployment = Deployment(inference.infer, how.backend, how.device, how.precision, segment_frames=SEGMENT)
     info = EngineInfo("htdemucs", 1, stem_counts=(2, 4))
@@ -144,28 +155,33 @@ def upstream(audio: np.ndarray, root: Path) -> tuple[np.ndarray, SongFacts]:
     return (out * (deviation + 1e-8) + mean).numpy(), SongFacts(mean=float(mean), deviation=float(deviation))
 
 
-@pytest.mark.parametrize(("speed", "goal_db"), [("exact", 100), ("balanced", 60), ("fast", 35)])
+@pytest.mark.parametrize(("backend", "speed", "goal_db"), WAYS)
 @pytest.mark.parametrize("frames", [SEGMENT // 3, SEGMENT, SEGMENT + 1, 2 * SEGMENT + 777])
-def test_streamed_separation_is_upstreams(root: Path, speed: str, goal_db: float, frames: int) -> None:
+def test_streamed_separation_is_upstreams(root: Path, backend: str, speed: str, goal_db: float, frames: int) -> None:
     """With the same weights, below, at and just above one window: 100 dB by torch, 60 by default, 35 fast."""
     audio = noise(2, frames)
     expected, facts = upstream(audio, root)
-    found = snr_db(separated(audio, root, speed, facts), expected)
+    found = snr_db(separated(audio, computing(backend, speed, root), speed, facts), expected)
     assert found >= goal_db, f"{found:.1f} dB"
 
 
-@pytest.mark.parametrize("speed", ["exact", "balanced", "fast"])
-def test_the_bytes_do_not_depend_on_how_the_stream_was_cut(root: Path, speed: str) -> None:
+@pytest.mark.parametrize(("backend", "speed", "goal_db"), WAYS)
+def test_the_bytes_do_not_depend_on_how_the_stream_was_cut(
+    root: Path, backend: str, speed: str, goal_db: float
+) -> None:
     """A network's arithmetic is the same from run to run, whatever the chunks."""
     audio = noise(2, 2 * SEGMENT)
     facts = SongFacts(mean=0.0, deviation=0.1)
-    whole = separated(audio, root, speed, facts)
-    assert np.array_equal(whole, separated(audio, root, speed, facts, (1, 5_000, 70_001)))
+    whole = separated(audio, computing(backend, speed, root), speed, facts)
+    cut = separated(audio, computing(backend, speed, root), speed, facts, (1, 5_000, 70_001))
+    assert np.array_equal(whole, cut)
 
 
-def test_silence_is_separated_into_silence(root: Path) -> None:
+@pytest.mark.parametrize("backend", [OPENVINO, ONNXRUNTIME, TORCH])
+def test_silence_is_separated_into_silence(root: Path, backend: str) -> None:
     """Nothing in, nothing out."""
-    stems = separated(np.zeros((2, SEGMENT + 5), np.float32), root, "balanced", SongFacts())
+    silence = np.zeros((2, SEGMENT + 5), np.float32)
+    stems = separated(silence, computing(backend, "balanced", root), "balanced", SongFacts())
     assert float(np.max(np.abs(stems))) < 1e-6
 
 
@@ -195,20 +211,9 @@ def test_an_export_is_made_once_and_named_after_its_weights(tmp_path: Path, monk
     assert len({path.name for path in made}) == len(made) == 3
 
 
-def test_pull_leaves_nothing_for_the_first_song(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`models pull` exports the networks too, where this processor runs exports."""
-    monkeypatch.setenv("OUTBOARD_MODELS", str(tmp_path))
-    write_models(tmp_path, ("htdemucs",), SHORT)
-    answer = json.loads(CliRunner().invoke(app, ["models", "pull", "htdemucs", "--json"]).stdout)
-    assert (answer["fetched"], answer["problem"]) == (False, "")
-    (export,) = answer["exports"]
-    assert Path(export).parent == tmp_path / "htdemucs" / "exports"
-    assert Path(export).stat().st_size > 1_000_000
-
-
 def test_a_network_kept_for_one_source_gives_that_source(root: Path) -> None:
     """The exported network of the bag that serves vocals computes nothing else, and the same."""
-    inference = LocalInference("balanced", root)
+    inference = computing(OPENVINO, "balanced", root)
     mix = noise(2, 2, SEGMENT)
     stems = inference.infer(VOCALS, {"mix": mix}).result()["stems"]
     inference.close()
@@ -221,7 +226,7 @@ def test_a_network_kept_for_one_source_gives_that_source(root: Path) -> None:
 
 def test_what_cannot_be_computed_fails_with_its_reason(root: Path, tmp_path: Path) -> None:
     """Unknown name, wrong shape, wrong length, weights missing, weights of another model: each says so."""
-    inference = LocalInference("balanced", root)
+    inference = computing(OPENVINO, "balanced", root)
     for name, mix in (
         ("magic", noise(1, 2, SEGMENT)),
         ("htdemucs", noise(2, SEGMENT)),
@@ -237,8 +242,8 @@ def test_what_cannot_be_computed_fails_with_its_reason(root: Path, tmp_path: Pat
     inference.close()
     (tmp_path / "htdemucs_6s").mkdir()
     network.save(network.seeded(FOUR_SOURCES, 0, SHORT), tmp_path / "htdemucs_6s" / "5c90dfd2.safetensors")
-    for speed in ("exact", "balanced"):
-        other = LocalInference(speed, tmp_path)
+    for backend in (TORCH, OPENVINO, ONNXRUNTIME):
+        other = computing(backend, "balanced", tmp_path)
         with pytest.raises(FailedPrecondition, match="separates") as wrong:
             other.infer("htdemucs_6s", {"mix": noise(1, 2, SEGMENT)}).result()
         assert wrong.value.reason == "MODEL_WEIGHTS_OF_OTHER_MODEL"
@@ -247,7 +252,7 @@ def test_what_cannot_be_computed_fails_with_its_reason(root: Path, tmp_path: Pat
 
 def test_a_queued_window_can_be_cancelled(root: Path) -> None:
     """Windows that have not begun leave the queue; those before and after are computed."""
-    inference = LocalInference("exact", root)
+    inference = computing(TORCH, "exact", root)
     futures = [inference.infer("htdemucs", {"mix": noise(1, 2, SEGMENT)}) for _ in range(6)]
     assert futures[4].cancel()
     with pytest.raises(CancelledError):
@@ -267,7 +272,8 @@ def test_torch_is_not_loaded_without_weights() -> None:
         "assert [e.name for e in separate.list_engines(known) if e.available] == ['spectral', 'passthrough']\n"
         "assert separate.choose_engine(separate.SeparationSettings(), known).info.name == 'spectral'\n"
         "stage.warm_up()\n"
-        "print([name for name in ('torch', 'demucs', 'openvino', 'onnx', 'safetensors') if name in sys.modules])\n"
+        "print([name for name in ('torch', 'demucs', 'openvino', 'onnxruntime', 'onnx', 'safetensors')"
+        " if name in sys.modules])\n"
     )
     environment = {"OUTBOARD_MODELS": "/nowhere", "PATH": "/usr/bin:/bin"}
     ended = subprocess.run(
@@ -282,9 +288,3 @@ def test_a_fraction_survives_the_metadata(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     network.save(network.seeded(FOUR_SOURCES, 0, network.TINY), path)
     assert network.load(path, FOUR_SOURCES).segment == Fraction(39, 5)
-
-
-def test_nothing_reports_its_use_to_its_makers() -> None:
-    """OpenVINO's telemetry, which forks a process in a thread of ours to send what was done, is not installed."""
-    assert importlib.util.find_spec("openvino") is not None
-    assert importlib.util.find_spec("openvino_telemetry") is None

@@ -15,8 +15,8 @@ import numpy as np
 
 from outboard.errors import Internal, InvalidInput, OutboardError
 from outboard.models.audiosr.door import CONTROLS, NAMES, WEIGHTS, WINDOW_FRAMES
+from outboard.models.devices import has_cuda
 from outboard.models.inference import Arrays
-from outboard.models.local import has_cuda
 from outboard.models.registry import find
 from outboard.models.weights import WeightsFolder
 

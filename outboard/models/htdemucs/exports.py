@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from outboard.errors import FailedPrecondition
-from outboard.models.htdemucs.variants import Variant, variants_of
-from outboard.models.registry import Model, find, install_hint
+from outboard.models.htdemucs.variants import Variant
+from outboard.models.registry import find, install_hint
 from outboard.models.weights import WeightsFolder
 from outboard.models.weights_files import sha256
 
@@ -26,13 +26,9 @@ _VERSION = 2
 _DIGITS = 16
 
 
-def exported_files(model: Model, root: Path | None = None) -> tuple[Path, ...]:
-    """The exports of all networks of a model.
-
-    Raises:
-        FailedPrecondition: as in :func:`exported_core`.
-    """
-    return tuple(exported_core(variant, root) for variant in variants_of(model.name))
+def exports_folder(model: str, root: Path | None = None) -> Path:
+    """Where a model's exports lie, and what is known of them."""
+    return WeightsFolder(find(model), root).path / "exports"
 
 
 def exported_core(variant: Variant, root: Path | None = None) -> Path:
@@ -46,7 +42,7 @@ def exported_core(variant: Variant, root: Path | None = None) -> Path:
     weights = folder.require(f"{variant.signature}.safetensors")
     digits = sha256(weights)[:_DIGITS]
     network = f"{variant.signature}-{'-'.join(variant.kept)}"
-    path = folder.path / "exports" / f"{network}-{digits}-{_VERSION}.onnx"
+    path = exports_folder(variant.model, root) / f"{network}-{digits}-{_VERSION}.onnx"
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         _log.info("exporting %s for this machine's processor, once: half a minute", variant.name)
