@@ -118,9 +118,9 @@ class DeEsser:
     @property
     def average_gain_db(self) -> float:
         """Mean gain of the top in dB while there was any."""
-        return self._computer.average_db
+        return self._computer.average_gain_db
 
     @property
     def extreme_gain_db(self) -> float:
         """Furthest gain of the top in dB so far."""
-        return self._computer.extreme_db
+        return self._computer.extreme_gain_db

@@ -135,9 +135,9 @@ class DynamicBand:
     @property
     def average_gain_db(self) -> float:
         """Mean gain at the centre in dB while the key played."""
-        return self._sign * self._computer.average_db
+        return self._sign * self._computer.average_gain_db
 
     @property
     def extreme_gain_db(self) -> float:
         """Furthest gain at the centre in dB so far."""
-        return self._sign * self._computer.extreme_db
+        return self._sign * self._computer.extreme_gain_db

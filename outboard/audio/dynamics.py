@@ -198,10 +198,32 @@ class Delay:
         return joined[:, : block.shape[1]]
 
 
-class GainComputer:
-    """Detector, static curve and ballistics: from a key signal to a gain in dB for every frame."""
+class GainFigures:
+    """How far a processor has moved the sound so far: what its kernel adds up block by block, for its report."""
+
+    def __init__(self) -> None:
+        # Sum of the gains in dB, the furthest of them, frames that the sum counts.
+        self._totals = np.zeros(3)
+
+    @property
+    def average_gain_db(self) -> float:
+        """Mean gain in dB over the frames that count; 0 when none does."""
+        return float(self._totals[0] / self._totals[2]) if self._totals[2] else 0.0
+
+    @property
+    def extreme_gain_db(self) -> float:
+        """The gain furthest from 0 dB."""
+        return float(self._totals[1])
+
+
+class GainComputer(GainFigures):
+    """Detector, static curve and ballistics: from a key signal to a gain in dB for every frame.
+
+    The mean gain counts the frames in which the key was above -60 dBFS; negative: reduction.
+    """
 
     def __init__(self, settings: CompressorSettings, sample_rate_hertz: int) -> None:
+        super().__init__()
         self._curve = (
             float(settings.threshold_db),
             1.0 / settings.ratio - 1.0,
@@ -216,7 +238,7 @@ class GainComputer:
         self._queue = np.zeros(self._hold + 2)
         self._ages = np.zeros(self._hold + 2, np.int64)
         self._ends = np.zeros(3, np.int64)
-        self._mean, self._gain, self._totals = np.zeros(1), np.zeros(1), np.zeros(3)
+        self._mean, self._gain = np.zeros(1), np.zeros(1)
 
     def process(self, key: NDArray[Any]) -> Gains:
         """Gain in dB, shape ``(frames,)``, for the key signal ``(channels, frames)``."""
@@ -230,16 +252,6 @@ class GainComputer:
         levels_db = 10.0 * np.log10(np.maximum(powers, _FLOOR_POWER))
         gains: Gains = _gain_curve(levels_db, self._curve, self._attack, self._release, self._gain, self._totals)
         return gains
-
-    @property
-    def average_db(self) -> float:
-        """Mean gain in dB over the frames in which the key was above -60 dBFS (negative: reduction); 0 when never."""
-        return float(self._totals[0] / self._totals[2]) if self._totals[2] else 0.0
-
-    @property
-    def extreme_db(self) -> float:
-        """The gain furthest from 0 dB so far."""
-        return float(self._totals[1])
 
 
 class Compressor:
@@ -288,12 +300,12 @@ class Compressor:
 
         Of the blend, where only a share is compressed; the make-up is no part of it.
         """
-        return -self._blended(self._computer.average_db)
+        return -self._blended(self._computer.average_gain_db)
 
     @property
     def max_gain_reduction_db(self) -> float:
         """Largest reduction in dB so far (positive); negative for an expander. Of the blend, as the mean."""
-        return -self._blended(self._computer.extreme_db)
+        return -self._blended(self._computer.extreme_gain_db)
 
     def _blended(self, gain_db: float) -> float:
         mix = self.settings.mix

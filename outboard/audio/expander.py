@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from outboard.audio.dynamics import Delay, Gains, apply_gain, mean_powers, smoothing_coefficient
+from outboard.audio.dynamics import Delay, GainFigures, Gains, apply_gain, mean_powers, smoothing_coefficient
 from outboard.audio.filters import Audio
 
 _RMS_MS = 5.0
@@ -88,10 +88,11 @@ def _gain_curve(
     return gains
 
 
-class Expander:
-    """An expander at work; its output is ``latency_frames`` late."""
+class Expander(GainFigures):
+    """An expander at work; its output is ``latency_frames`` late; its mean gain counts the gaps that it lowers too."""
 
     def __init__(self, settings: ExpanderSettings, sample_rate_hertz: int, channels: int) -> None:
+        super().__init__()
         self.settings = settings
         self.latency_frames = round(settings.lookahead_ms * sample_rate_hertz / 1000.0)
         self._curve = (float(settings.threshold_db), settings.ratio - 1.0, float(settings.range_db))
@@ -101,7 +102,7 @@ class Expander:
         )
         self._hold = round(settings.hold_ms * sample_rate_hertz / 1000.0)
         self._rms = smoothing_coefficient(_RMS_MS, sample_rate_hertz)
-        self._mean, self._state, self._totals = np.zeros(1), np.zeros(2), np.zeros(3)
+        self._mean, self._state = np.zeros(1), np.zeros(2)
         self._delay = Delay(channels, self.latency_frames)
 
     def process(self, block: Audio, key: NDArray[Any] | None = None) -> Audio:
@@ -110,13 +111,3 @@ class Expander:
         gains = _gain_curve(powers, self._curve, self._poles, self._hold, self._state, self._totals)
         out: Audio = apply_gain(self._delay.process(block), gains, 1.0, 1.0)
         return out
-
-    @property
-    def average_gain_db(self) -> float:
-        """Mean gain in dB so far, the gaps that it lowers included."""
-        return float(self._totals[0] / self._totals[2]) if self._totals[2] else 0.0
-
-    @property
-    def extreme_gain_db(self) -> float:
-        """The furthest gain in dB so far."""
-        return float(self._totals[1])

@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from outboard.audio.dynamics import Gains, apply_gain, smoothing_coefficient
+from outboard.audio.dynamics import GainFigures, Gains, apply_gain, smoothing_coefficient
 from outboard.audio.filters import Audio, SosFilter, butterworth_high_pass, to_float32
 
 # Lead of the fast follower over the slow one at which the full gain is given.
@@ -100,13 +100,15 @@ def _shape(block: Audio, amounts: Gains, poles: Gains, state: Gains, totals: Gai
     return gains
 
 
-class TransientShaper:
+class TransientShaper(GainFigures):
     """One transient shaper at work; latency 0; all channels moved by one gain; amounts of 0 dB change nothing.
 
     Above 0.45 of the sample rate there is no band to move: the signal passes.
+    The mean gain counts what lies above -60 dBFS.
     """
 
     def __init__(self, settings: TransientSettings, sample_rate_hertz: int, channels: int = 2) -> None:
+        super().__init__()
         self.settings = settings
         times_ms = (
             _FAST_RISE_MS,
@@ -120,7 +122,6 @@ class TransientShaper:
         self._poles = np.array([smoothing_coefficient(ms, sample_rate_hertz) for ms in times_ms])
         self._amounts = np.array([settings.attack_db, settings.sustain_db])
         self._state = np.array([_FLOOR_POWER] * 5 + [0.0])
-        self._totals = np.zeros(3)
         self._band: SosFilter | None = None
         if settings.low_hertz is not None:
             if settings.low_hertz > _HIGHEST_SHARE * sample_rate_hertz:
@@ -138,13 +139,3 @@ class TransientShaper:
             out: Audio = apply_gain(block, gains, 1.0, 1.0)
             return out
         return to_float32(block.astype(np.float64) + (apply_gain(band, gains, 1.0, 1.0) - band))
-
-    @property
-    def average_gain_db(self) -> float:
-        """Mean gain in dB while the signal was above -60 dBFS."""
-        return float(self._totals[0] / self._totals[2]) if self._totals[2] else 0.0
-
-    @property
-    def extreme_gain_db(self) -> float:
-        """Furthest gain in dB so far."""
-        return float(self._totals[1])

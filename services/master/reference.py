@@ -93,7 +93,7 @@ def follow(
             plan = found.plan
             if found.mix is None:
                 return Followed(array, plan)
-            if found.mix is not None and plan.engine == ENGINE_MATCHERING:
+            if plan.engine == ENGINE_MATCHERING:
                 matched = match_by_matchering(array, sample_rate_hertz, references, spool_factory)
                 kept = bounded(
                     found.mix, matched, sample_rate_hertz, plan.guard_rails, spool_factory, part(progress, 0.7, 1.0)
