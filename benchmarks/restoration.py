@@ -1,6 +1,6 @@
 """What restoration mends, what it costs, and what it leaves alone.
 
-    python -m benchmarks.restoration [--data FOLDER] [--seconds 4] [--part PART ...] [--quick] [--json]
+    python -m benchmarks.restoration [--data FOLDER] [--seconds 4] [--part PART ...] [--quick] [--json] [--table]
 
 - `matrix`: every pathology on every clean stem (`benchmarks.restoration_cases`), by the whole chain in automatic mode
   and by each engine alone, in log-spectral distance to the clean stem and in the index that tells of the fault;
@@ -8,6 +8,7 @@
 - `clean`: how much of a clean stem each engine changes in automatic mode;
 - `speed`: the whole chain in automatic mode, per stereo stem on one core, and its memory.
 
+``--table`` prints the matrix as a table in Markdown, pathologies down and engines across, as docs/benchmarks.md has it.
 ``--data`` is a folder of real stems (default: OUTBOARD_TEST_DATA); demo stems are always judged. Noise is judged where
 `deepfilternet3` can run.
 """
@@ -20,7 +21,7 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +73,11 @@ def restored(
 
 def judged(case: Case, voice: VoiceEngine | None, *engines: str) -> tuple[float, float, float]:
     """Log-spectral distance afterwards, and the matching index before and afterwards."""
-    output, _ = restored(case.audio, case.stem.role, *engines, voice=voice)
-    before, after = (index_of(case.pathology, diagnose(audio, RATE), case.stem) for audio in (case.audio, output))
-    return distance_db(case.stem, output), before, after
+    output, report = restored(case.audio, case.stem.role, *engines, voice=voice)
+    before = index_of(case.pathology, report.found, case.stem)
+    if report.unchanged:
+        return case.damage_db, before, before
+    return distance_db(case.stem, output), before, index_of(case.pathology, diagnose(output, RATE), case.stem)
 
 
 def matrix(found: list[Stem], voice: VoiceEngine | None, *, alone: bool = True) -> Iterator[Row]:
@@ -107,6 +110,21 @@ def matrix(found: list[Stem], voice: VoiceEngine | None, *, alone: bool = True) 
     yield Row("cases mended", share, None, None, f"of {len(mended)}", IMPROVED_SHARE, share >= IMPROVED_SHARE)
     worst = max(changes)
     yield Row("worst case, further away", worst, None, None, "dB", WORSE_AT_MOST_DB, worst <= WORSE_AT_MOST_DB)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows of `matrix` as a table: pathologies down, the whole chain and each engine alone across."""
+    cells: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        pathology, is_mean, chain = row.name.removesuffix(", mean").partition(": ")
+        if is_mean:
+            cells[pathology][chain] = f"{row.ours:+.2f}"
+            cells[pathology]["n"] = row.unit.rpartition("=")[2]
+    chains = list(dict.fromkeys(chain for values in cells.values() for chain in values if chain != "n"))
+    head = ["", "cases", *chains]
+    lines = [head, ["---"] * len(head)]
+    lines += [[name, values["n"], *(values[chain] for chain in chains)] for name, values in cells.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def bandwidth(found: list[Stem]) -> Iterator[Row]:
@@ -180,6 +198,7 @@ def options() -> argparse.Namespace:
     made.add_argument("--data", type=Path, default=Path(given) if given else None, help="folder of real stems")
     made.add_argument("--seconds", type=float, default=4.0, help="of each excerpt")
     made.add_argument("--part", nargs="*", default=["matrix", "bandwidth", "clean", "speed"], help="which to run")
+    made.add_argument("--table", action="store_true", help="print the matrix as a table in Markdown too")
     return made.parse_args()
 
 
@@ -202,6 +221,8 @@ def main() -> int:
         for row in parts[name]():
             rows.append(row)
             show([row], as_json=chosen.json)
+    if chosen.table:
+        print(table(rows))
     return exit_code(rows)
 
 

@@ -114,10 +114,15 @@ class CutoffMeter:
         near, far = (round(hertz / self.group_hertz) for hertz in BELOW_HERTZ)
         next_, last = (round(hertz / self.group_hertz) for hertz in ABOVE_HERTZ)
         widest = round(FAR_BELOW_HERTZ / self.group_hertz)
-        for place in range(far, size - next_ - 1):
-            whole = np.median(level_db[max(0, place - widest) : place - near + 1])
-            below[place] = min(np.median(level_db[place - far : place - near + 1]), whole + FAR_BELOW_DB)
-            above[place] = np.median(level_db[place + next_ : place + last + 1])
+        # No wall lies so low that there is less below it.
+        places = np.arange(widest, size - next_ - 1)
+        if places.size:
+            whole = _medians(level_db, widest - near + 1)[places - widest]
+            below[places] = np.minimum(_medians(level_db, far - near + 1)[places - far], whole + FAR_BELOW_DB)
+            over = _medians(level_db, last - next_ + 1)[widest + next_ :]
+            above[widest : widest + over.size] = over
+            for place in range(widest + over.size, size - next_ - 1):  # less is left above than is looked at
+                above[place] = np.median(level_db[place + next_ :])
         return below, above
 
     def _edge(self, level_db: Levels, place: int, below_db: float, above_db: float) -> tuple[float, float]:
@@ -149,6 +154,11 @@ class CutoffMeter:
             slope = -float(np.polyfit(octaves, level_db[first : end + 1], 1)[0])
         low = max(0, end - round(BELOW_HERTZ[1] / self.group_hertz))
         return Cutoff((end + 1) * self.group_hertz, max(0.0, slope), False, float(np.mean(level_db[low : end + 1])))
+
+
+def _medians(levels: Levels, width: int) -> Levels:
+    """Of every stretch of so many values, by its first."""
+    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(levels, width), axis=1))
 
 
 def _mean_of_three(levels: Levels) -> Levels:

@@ -12,6 +12,7 @@ to the signal, so that what is not corrected stays bit for bit as it was.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -144,19 +145,27 @@ class Surveyor:
         loudest_db = np.max(mean_db[self._reference_band.first : self._reference_band.last])
         self._louder_db.append((mean_db[self.band.first : self.band.last] - loudest_db).astype(np.float16))
 
-    def finish(self) -> Survey:
-        """The survey of everything added."""
+    def finish(self, known_hertz: Sequence[float] = ()) -> Survey:
+        """The survey of everything added; peaks at the frequencies given are somebody else's."""
         active = np.array(self._active, dtype=np.int64)
         if not self.band.bins or not np.any(active):
             nothing = np.zeros((active.size, self.band.bins), np.float32)
             return Survey(active, nothing, None, 0.0, nothing)
         lasting = _share_around(self._prominent, active)
+        lasting[:, self._bins_at(known_hertz)] = 0.0
         reference = _share_around(self._reference, active)
         ranked = np.sort(reference[active > 0], axis=1)[:, -max(1, reference.shape[1] // 20) :]
         reference_share = float(np.mean(ranked))
         resonance = _resonance(lasting, reference_share, np.stack(self._louder_db).astype(np.float32))
         index = float(np.clip(np.average(np.sum(resonance, axis=1), weights=active) / SEVERE_BINS, 0.0, 1.0))
         return Survey(active, lasting, index, reference_share, resonance)
+
+    def _bins_at(self, hertz: Sequence[float]) -> NDArray[np.int64]:
+        """Bins of the band that a steady tone fills, its skirts included."""
+        bin_hertz = self.sample_rate_hertz / window_frames(self.sample_rate_hertz)
+        middles = np.round(np.array(hertz, dtype=np.float64) / bin_hertz).astype(np.int64) - self.band.first
+        places = (middles[:, None] + np.arange(-2, 3)).ravel()
+        return np.asarray(places[(places >= 0) & (places < self.band.bins)])
 
 
 def _resonance(lasting: Levels, reference_share: float, louder_db: Levels) -> Levels:

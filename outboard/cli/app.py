@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from outboard import errors, telemetry
-from outboard.cli import jobs, local_commands, mastering, mixing, models, pipeline, plugins
+from outboard.cli import jobs, local_commands, mastering, mixing, models, pipeline, plugins, restoring
 from outboard.cli.output import exit_code, print_error
 from outboard.rpc import tracing
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command("master")(mastering.master)
 app.command("album")(mastering.album)
 app.command("separate")(pipeline.separate)
+app.command("restore")(restoring.restore)
 app.command("mix")(mixing.mix)
 app.command("analyze")(local_commands.analyze)
 app.command("serve")(local_commands.serve)

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from outboard import errors
-from outboard.audio.stems import MAXIMUM_STEMS
-from outboard.cli.pipeline import AsJson, Keep, Server, SoundProfile, connect, existing, run_job
+from outboard.cli.pipeline import AsJson, Keep, Server, SoundProfile, connect, run_job
 from outboard.cli.plans import OutputOrPlan, PlanFile, PlanOnly, checked_output, job_of, run_plan
-from outboard.v1 import audio_pb2, job_service_pb2, mixer_service_pb2
-
-
-def _roles(options: list[str], stems: list[Path]) -> dict[str, audio_pb2.Role.ValueType]:
-    """``FILE=ROLE`` options by file name."""
-    names = {path.name for path in stems} | {str(path) for path in stems}
-    allowed = [name.removeprefix("ROLE_").lower() for name in audio_pb2.Role.keys() if not name.endswith("UNSPECIFIED")]  # noqa: SIM118
-    roles = {}
-    for option in options:
-        file, _, role = option.rpartition("=")
-        if file not in names:
-            raise errors.InvalidInput(f"--role {option!r}: {file!r} is none of the stems", field="role")
-        if role not in allowed:
-            raise errors.InvalidInput(
-                f"--role {option!r}: {role!r} is no role; one of {', '.join(allowed)}", field="role"
-            )
-        if Path(file).name in roles:
-            message = f"--role {option!r}: {file!r} has a role already"
-            raise errors.InvalidInput(message, field="role", reason="OPTIONS_CONFLICT")
-        roles[Path(file).name] = audio_pb2.Role.Value(f"ROLE_{role.upper()}")
-    return roles
+from outboard.cli.stems import Roles, Stems, checked_stems, upload_stems
+from outboard.v1 import job_service_pb2, mixer_service_pb2
 
 
 def mix(
-    stems: Annotated[list[Path], typer.Argument(help=f"1 to {MAXIMUM_STEMS} files", show_default=False)],
+    stems: Stems,
     folder: OutputOrPlan = None,
-    role: Annotated[
-        list[str] | None, typer.Option(help="FILE=ROLE, for instance bd.wav=kick", show_default=False)
-    ] = None,
+    role: Roles = None,
     preset: SoundProfile = "",
     intensity: Annotated[float | None, typer.Option(help="how much of the whole treatment, 0 to 100 (100)")] = None,
     width_cap: Annotated[float | None, typer.Option(help="highest factor on any side signal, 0 to 1.4 (1.4)")] = None,
@@ -65,15 +41,7 @@ def mix(
     as_json: AsJson = False,
 ) -> None:
     """Mixes stems on the console."""
-    if len(stems) > MAXIMUM_STEMS:  # the server says the same, once all are uploaded
-        raise errors.InvalidInput(f"1 to {MAXIMUM_STEMS} stems, not {len(stems)}", field="stems")
-    roles = _roles(role or [], stems)
-    names = [path.stem for path in stems]
-    if repeated := next((name for name in names if names.count(name) > 1), ""):
-        message = f"two stems are called {repeated!r}: a stem's name is its file's, which must be its own"
-        raise errors.InvalidInput(message, field="stems")
-    for path in stems:
-        existing(path, "stems")
+    roles = checked_stems(stems, role or [])
     target = checked_output(folder, stems, plan, ("mix.wav", "report.*"), plan_only=plan_only)
     job = job_of(preset, plan)
     job.display_name = "mix"
@@ -90,9 +58,7 @@ def mix(
         )
     )
     with connect(server) as client:
-        for path in stems:
-            wanted = roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED)
-            job.stems.stems.add(name=path.stem, upload=client.upload(path).name, role=wanted)
+        upload_stems(client, job, stems, roles)
         if plan_only:
             run_plan(client, job, folder, as_json=as_json)
         else:

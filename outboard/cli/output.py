@@ -20,8 +20,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from outboard import errors
+from outboard.report.restorations import told
 from outboard.report.separation_text import separation_sentences
-from outboard.v1 import analysis_pb2, job_service_pb2
+from outboard.v1 import analysis_pb2, job_service_pb2, restorer_service_pb2
 
 EXIT_CODES: tuple[tuple[type[errors.OutboardError], int], ...] = (
     (errors.InvalidInput, 2),
@@ -132,6 +133,23 @@ def print_before_after(before: analysis_pb2.Analysis, after: analysis_pb2.Analys
     for label, field, decimals, unit in BEFORE_AFTER:
         table.add_row(label, _number(before, field, decimals, unit), _number(after, field, decimals, unit))
     console.print(table)
+
+
+def print_restorations(restorations: Mapping[str, restorer_service_pb2.RestorationReport]) -> None:
+    """What was mended on each stem; what was left alone, and why, stands in the report."""
+    table = Table("stem", "mended", "engine", "amount", "before", "after", "why")
+    clean = []
+    for name in sorted(restorations):
+        done = [one for one in told(restorations[name]) if one.is_done]
+        for one in done:
+            cells = (name, one.what, one.engine, one.amount, one.before, one.after, one.reason)
+            table.add_row(*(escape(cell) for cell in cells))
+        if not done:
+            clean.append(name)
+    if table.row_count:
+        console.print(table)
+    if clean:
+        console.print(f"nothing to mend: {escape(', '.join(clean))}", highlight=False)
 
 
 def print_album(songs: Iterable[job_service_pb2.AlbumSongReport]) -> None:

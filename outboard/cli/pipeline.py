@@ -147,6 +147,7 @@ def run_job(client: Client, job: job_service_pb2.Job, folder: Path, *, as_json: 
         return
     output.print_warnings(done.report)
     output.print_separation(done.report)
+    output.print_restorations(done.report.restorations)
     output.print_before_after(done.report.before, done.report.after)
     output.print_album(done.report.album)
     output.print_files(files)

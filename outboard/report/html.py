@@ -12,7 +12,8 @@ STYLE = """
 --after:#58a6ff;--target:#fb923c;--good:#4ade80;--bad:#f87171}}
 body{margin:0 auto;max-width:900px;padding:24px 16px 64px;background:var(--paper);color:var(--ink);
 font:15px/1.5 system-ui,sans-serif}
-h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:36px 0 8px}p.soft,.soft{color:var(--soft)}
+h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:36px 0 8px}
+h3{font-size:15px;margin:20px 0 4px}p.soft,.soft{color:var(--soft)}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:4px 8px;border-bottom:1px solid var(--rule)}th{color:var(--soft);font-weight:500}
 th:first-child,td:first-child{text-align:left}.scroll{overflow-x:auto}

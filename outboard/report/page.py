@@ -13,6 +13,7 @@ from outboard.report import plots
 from outboard.report.comparison import Comparison, Levels
 from outboard.report.html import document, items, section, table
 from outboard.report.mix_page import mix_sections
+from outboard.report.restorations import restoration_sections
 from outboard.report.separation_text import separation_sentences
 from outboard.report.svg import clock
 from outboard.v1 import analysis_pb2, job_service_pb2, master_service_pb2
@@ -62,17 +63,22 @@ def render(report: job_service_pb2.JobReport, comparison: Comparison, *, title: 
         section("Section by section", _sections(comparison)),
         section("Files", _files(mastering.deliverables)),
         section("Separation", items(separation_sentences(report))),
+        restoration_sections(report.restorations),
         mix_sections(report.mix),
     ]
     return document(escape(title) or "Master", parts)
 
 
 def render_mix(report: job_service_pb2.JobReport, *, title: str) -> str:
-    """The page of a job that ends with its mix."""
-    name = escape(title) or "Mix"
-    warnings = items(warning.message for warning in report.warnings)
-    separation = section("Separation", items(separation_sentences(report)))
-    return document(name, [f"<h1>{name}</h1>", section("Warnings", warnings), separation, mix_sections(report.mix)])
+    """The page of a job that ends with its mix, or with its restored stems."""
+    name = escape(title) or ("Mix" if report.mix.strips else "Stems")
+    sections = (
+        section("Warnings", items(warning.message for warning in report.warnings)),
+        section("Separation", items(separation_sentences(report))),
+        restoration_sections(report.restorations),
+        mix_sections(report.mix),
+    )
+    return document(name, [f"<h1>{name}</h1>", *sections])
 
 
 def render_album(songs: Sequence[job_service_pb2.AlbumSongReport], *, title: str) -> str:

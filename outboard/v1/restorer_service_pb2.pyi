@@ -191,6 +191,9 @@ class Diagnosis(_message.Message):
     SIBILANCE_INDEX_FIELD_NUMBER: _builtins.int
     CLIPPED_SAMPLES_FIELD_NUMBER: _builtins.int
     DC_OFFSET_FIELD_NUMBER: _builtins.int
+    GRID_TONE_INDEX_FIELD_NUMBER: _builtins.int
+    GRID_TONES_FIELD_NUMBER: _builtins.int
+    GRID_SPACING_HERTZ_FIELD_NUMBER: _builtins.int
     bandwidth_hertz: _builtins.float
     """Where the spectrum ends, in hertz. Unset for silence."""
     bandwidth_slope_db_per_octave: _builtins.float
@@ -209,6 +212,12 @@ class Diagnosis(_message.Message):
     """How far sibilants stand out of a voice, 0 not at all to 1 severely. Unset where there are none."""
     clipped_samples: _builtins.int
     """Samples in flat runs at the top of the scale."""
+    grid_tone_index: _builtins.float
+    """Level of steady tones on a fixed grid, as upsampling layers leave them, 0 none to 1 severe. Unset where they cannot be told from notes."""
+    grid_tones: _builtins.int
+    """How many of these tones were found."""
+    grid_spacing_hertz: _builtins.float
+    """Distance of the grid's tones, in hertz. Unset where there is none."""
     @_builtins.property
     def dc_offset(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Mean of each channel, as a fraction of full scale."""
@@ -226,15 +235,22 @@ class Diagnosis(_message.Message):
         sibilance_index: _builtins.float | None = ...,
         clipped_samples: _builtins.int = ...,
         dc_offset: _abc.Iterable[_builtins.float] | None = ...,
+        grid_tone_index: _builtins.float | None = ...,
+        grid_tones: _builtins.int = ...,
+        grid_spacing_hertz: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_noise_stationarity", b"_noise_stationarity", "_shimmer_index", b"_shimmer_index", "_sibilance_index", b"_sibilance_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "bandwidth_hertz", b"bandwidth_hertz", "bandwidth_slope_db_per_octave", b"bandwidth_slope_db_per_octave", "noise_floor_dbfs", b"noise_floor_dbfs", "noise_stationarity", b"noise_stationarity", "shimmer_index", b"shimmer_index", "sibilance_index", b"sibilance_index", "spectral_hole_ratio", b"spectral_hole_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave", "_grid_spacing_hertz", b"_grid_spacing_hertz", "_grid_tone_index", b"_grid_tone_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_noise_stationarity", b"_noise_stationarity", "_shimmer_index", b"_shimmer_index", "_sibilance_index", b"_sibilance_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "bandwidth_hertz", b"bandwidth_hertz", "bandwidth_slope_db_per_octave", b"bandwidth_slope_db_per_octave", "grid_spacing_hertz", b"grid_spacing_hertz", "grid_tone_index", b"grid_tone_index", "noise_floor_dbfs", b"noise_floor_dbfs", "noise_stationarity", b"noise_stationarity", "shimmer_index", b"shimmer_index", "sibilance_index", b"sibilance_index", "spectral_hole_ratio", b"spectral_hole_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_noise_stationarity", b"_noise_stationarity", "_shimmer_index", b"_shimmer_index", "_sibilance_index", b"_sibilance_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "bandwidth_hertz", b"bandwidth_hertz", "bandwidth_slope_db_per_octave", b"bandwidth_slope_db_per_octave", "brick_wall", b"brick_wall", "clipped_samples", b"clipped_samples", "dc_offset", b"dc_offset", "noise_floor_dbfs", b"noise_floor_dbfs", "noise_stationarity", b"noise_stationarity", "shimmer_index", b"shimmer_index", "sibilance_index", b"sibilance_index", "spectral_hole_ratio", b"spectral_hole_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave", "_grid_spacing_hertz", b"_grid_spacing_hertz", "_grid_tone_index", b"_grid_tone_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_noise_stationarity", b"_noise_stationarity", "_shimmer_index", b"_shimmer_index", "_sibilance_index", b"_sibilance_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "bandwidth_hertz", b"bandwidth_hertz", "bandwidth_slope_db_per_octave", b"bandwidth_slope_db_per_octave", "brick_wall", b"brick_wall", "clipped_samples", b"clipped_samples", "dc_offset", b"dc_offset", "grid_spacing_hertz", b"grid_spacing_hertz", "grid_tone_index", b"grid_tone_index", "grid_tones", b"grid_tones", "noise_floor_dbfs", b"noise_floor_dbfs", "noise_stationarity", b"noise_stationarity", "shimmer_index", b"shimmer_index", "sibilance_index", b"sibilance_index", "spectral_hole_ratio", b"spectral_hole_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bandwidth_hertz: _TypeAlias = _typing.Literal["bandwidth_hertz"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_hertz: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz"]  # noqa: Y015
     _WhichOneofReturnType__bandwidth_slope_db_per_octave: _TypeAlias = _typing.Literal["bandwidth_slope_db_per_octave"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_slope_db_per_octave: _TypeAlias = _typing.Literal["_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave"]  # noqa: Y015
+    _WhichOneofReturnType__grid_spacing_hertz: _TypeAlias = _typing.Literal["grid_spacing_hertz"]  # noqa: Y015
+    _WhichOneofArgType__grid_spacing_hertz: _TypeAlias = _typing.Literal["_grid_spacing_hertz", b"_grid_spacing_hertz"]  # noqa: Y015
+    _WhichOneofReturnType__grid_tone_index: _TypeAlias = _typing.Literal["grid_tone_index"]  # noqa: Y015
+    _WhichOneofArgType__grid_tone_index: _TypeAlias = _typing.Literal["_grid_tone_index", b"_grid_tone_index"]  # noqa: Y015
     _WhichOneofReturnType__noise_floor_dbfs: _TypeAlias = _typing.Literal["noise_floor_dbfs"]  # noqa: Y015
     _WhichOneofArgType__noise_floor_dbfs: _TypeAlias = _typing.Literal["_noise_floor_dbfs", b"_noise_floor_dbfs"]  # noqa: Y015
     _WhichOneofReturnType__noise_stationarity: _TypeAlias = _typing.Literal["noise_stationarity"]  # noqa: Y015
@@ -249,6 +265,10 @@ class Diagnosis(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bandwidth_hertz) -> _WhichOneofReturnType__bandwidth_hertz | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bandwidth_slope_db_per_octave) -> _WhichOneofReturnType__bandwidth_slope_db_per_octave | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grid_spacing_hertz) -> _WhichOneofReturnType__grid_spacing_hertz | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grid_tone_index) -> _WhichOneofReturnType__grid_tone_index | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__noise_floor_dbfs) -> _WhichOneofReturnType__noise_floor_dbfs | None: ...
     @_typing.overload
@@ -277,7 +297,7 @@ class RestorationAction(_message.Message):
     engine: _builtins.str
     """Engine that acted, for instance "repair"."""
     treatment: _builtins.str
-    """Treatment inside the engine, for instance "declip", "dc", "holes", "resonance", "sibilance", "noise" or "extension"."""
+    """Treatment inside the engine, for instance "declip", "dc", "tones", "holes", "resonance", "sibilance", "noise" or "extension"."""
     amount: _builtins.float
     """How much of it was used, 0 to 1; 0 where it was left alone."""
     reason: _builtins.str

@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from outboard.audio.stems import OTHER, role_from_name
 from services.mixer.listening import Sound
-from services.mixer.roles import DRUMS, OTHER, VOICES, role_from_name
+from services.mixer.roles import DRUMS, VOICES
 
 NAME_WEIGHT, KIN_WEIGHT = 0.6, 1.0
 # Under this score no rule has spoken.

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from outboard.audio.analysis import Analysis
-from outboard.audio.stems import MAXIMUM_STEMS
+from outboard.audio.stems import MAXIMUM_STEMS, role_from_name
 from outboard.audio.stereo import MAX_SIDE_GAIN
 from outboard.errors import InvalidInput, Violation
 from outboard.presets import Preset, nearest
@@ -21,7 +21,6 @@ from services.mixer.brief import Brief
 from services.mixer.check import PEAK_TARGET_DBFS_RANGE
 from services.mixer.console import ENGINES, INSERT, PASSTHROUGH, MixPlan, MixSettings, Strip
 from services.mixer.hearing import Heard
-from services.mixer.roles import role_from_name
 
 PEAK_TARGET_DBFS = -6.0
 LABELS = (*strips.LABELS, *interplay.LABELS, *buses.LABELS, *space.LABELS, *song_rules.LABELS, INSERT)

@@ -18,10 +18,11 @@ from outboard.audio.processors import (
     TransientShaper,
 )
 from outboard.audio.saturation import SaturationCurve
+from outboard.audio.stems import OTHER
 from services.mixer.brief import MAX_EQUALIZER_DB, Brief, beyond
 from services.mixer.console import Strip
 from services.mixer.hearing import SIBILANCE_HERTZ
-from services.mixer.roles import DRUMS, LOW, OTHER, VOICES
+from services.mixer.roles import DRUMS, LOW, VOICES
 
 LABELS = ("high_pass", "clean_up", "de_esser", "presence", "compressor", "transients", "saturation", "width")
 # Separated stems stay within this of the song's balance.

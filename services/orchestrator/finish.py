@@ -181,7 +181,7 @@ class Finish:
     def _store_reports(
         self, job: JobContext, report: job_service_pb2.JobReport, comparison: Comparison | None
     ) -> list[ArtifactRow]:
-        """The report for programs; of a master also the page, of a job that was to decide alone its plans."""
+        """The report for programs and the page for people; of a job that was to decide alone its plans instead."""
         name = job.specification.display_name
         fields = document(report, {"job": f"jobs/{job.id}", "display_name": name})
         text = json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False)
@@ -191,7 +191,7 @@ class Finish:
         elif comparison:
             page = render(report, comparison, title=name, preview=PREVIEW_NAME)
             rows.append(self._store_text(job, PAGE_NAME, "text/html", page))
-        elif report.mix.strips:
+        elif report.mix.strips or report.restorations:
             rows.append(self._store_text(job, PAGE_NAME, "text/html", render_mix(report, title=name)))
         elif report.album:
             rows.append(self._store_text(job, PAGE_NAME, "text/html", render_album(report.album, title=name)))

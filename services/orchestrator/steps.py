@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from outboard import storage
-from outboard.audio.stems import MAXIMUM_STEMS
+from outboard.audio.stems import MAXIMUM_STEMS, role_from_name
 from outboard.errors import Cancelled, Internal, OutboardError
 from outboard.v1 import (
     analysis_pb2,
@@ -149,7 +149,9 @@ class Steps:
 
     async def _restored(self, job: JobContext, stem: AudioRef) -> tuple[Result, bool]:
         config = restorer_service_pb2.RestoreConfig(format=stem.format(), settings=job.specification.restoration)
-        config.settings.role = cast("audio_pb2.Role.ValueType", stem.role)
+        # A network for voices must know one; what the console hears comes later, so the name has to do.
+        role = stem.role or audio_pb2.Role.Value(f"ROLE_{role_from_name(stem.name).upper()}")
+        config.settings.role = cast("audio_pb2.Role.ValueType", role)
         engines = [
             await self._peers.restorer_engines.resolve(step.engine, f"job.restoration.steps[{index}].engine")
             for index, step in enumerate(config.settings.steps)

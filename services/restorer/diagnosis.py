@@ -1,8 +1,8 @@
 """What is wrong with a stem: two passes over it in fixed cells, whatever its length.
 
 The first pass finds levels (peak, mean, power) and refuses NaN and infinities; the second counts clipped samples and
-surveys resonances and holes, which need the levels of the whole stem, and looks at spectra: where they end, sibilants,
-and the noise beneath.
+surveys resonances, tones on a grid and holes, which need the levels of the whole stem, and looks at spectra: where they
+end, sibilants, and the noise beneath.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from outboard.audio.cutoff import Cutoff, CutoffMeter
 from outboard.audio.declip import count_clipped
+from outboard.audio.grid_tones import GridTones, GridToneSurveyor
 from outboard.audio.hole_filling import HoleSurveyor
 from outboard.audio.resonance import HOPS_PER_CELL, Survey, Surveyor, window_frames
 from outboard.audio.spectrum import SpectrumBatch, SpectrumStream
@@ -41,6 +42,7 @@ class Examination:
         levels: highest absolute sample of each channel.
         power: mean power over channels.
         survey: of resonances.
+        tones: on a fixed grid; None where they cannot be told.
         cutoff: the spectrum's end; None for silence.
         voice_power: of the frames at 300 Hz to 3 kHz, against which sibilants are held.
     """
@@ -49,6 +51,7 @@ class Examination:
     levels: NDArray[np.float64]
     power: float
     survey: Survey
+    tones: GridTones | None = None
     cutoff: Cutoff | None = None
     voice_power: float = 0.0
 
@@ -70,6 +73,7 @@ class Examiner:
 
     def __post_init__(self) -> None:
         self._surveyor = Surveyor(self.sample_rate_hertz, self.levels.size, self.power)
+        self._tones = GridToneSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._clipped = 0
         self._noise = NoiseMeter()
         self._spectra = SpectrumStream(self.sample_rate_hertz, self.levels.size)
@@ -85,11 +89,13 @@ class Examiner:
         missing = self._surveyor.cell_frames - cell.shape[1]
         whole = np.pad(cell, ((0, 0), (0, missing))) if missing else cell
         self._surveyor.add(whole)
+        self._tones.add(cell)
         self._holes.add(whole)
 
     def finish(self) -> Examination:
         """What was found in all of it."""
-        survey = self._surveyor.finish()
+        tones = self._tones.finish()
+        survey = self._surveyor.finish(tones.hertz if tones else ())
         self._look(self._spectra.finish())
         cutoff = self._cutoff.finish()
         diagnosis = Diagnosis(
@@ -98,13 +104,17 @@ class Examiner:
             brick_wall=cutoff is not None and cutoff.is_wall,
             spectral_hole_ratio=self._holes.finish(),
             shimmer_index=survey.index,
+            grid_tone_index=tones.index if tones else None,
+            grid_tones=len(tones.hertz) if tones else 0,
+            grid_spacing_hertz=tones.spacing_hertz if tones else None,
             noise_floor_dbfs=self._noise.floor_dbfs(),
             noise_stationarity=self._noise.stationarity(),
             sibilance_index=self._sibilance.sibilance_index,
             clipped_samples=self._clipped,
             dc_offset=tuple(float(mean) for mean in self.means),
         )
-        return Examination(diagnosis, self.levels, self.power, survey, cutoff, self._sibilance.voice_power)
+        voice_power = self._sibilance.voice_power
+        return Examination(diagnosis, self.levels, self.power, survey, tones, cutoff, voice_power)
 
     def _look(self, batches: Iterator[SpectrumBatch]) -> None:
         for batch in batches:

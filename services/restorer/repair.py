@@ -16,6 +16,7 @@ from outboard.audio.de_esser import DeEsser, DeEsserSettings
 from outboard.audio.hole_filling import HoleFiller
 from outboard.audio.reporting import Progress
 from outboard.audio.resonance import Tamer
+from outboard.audio.tone_removal import ToneRemover
 from services.restorer.cells import padded_part
 from services.restorer.diagnosis import Examination, Examiner, LevelMeter, cell_frames
 from services.restorer.settings import REPAIR, Diagnosis, RestorationAction
@@ -29,6 +30,7 @@ SMALLEST_DC = 1e-3  # of full scale, -60 dBFS
 SHORTEST_FOR_DC_SECONDS = 1.0  # in less, a mean is a low note
 SLIGHT_SHIMMER_INDEX = 0.03  # up to here nothing is done ...
 CLEAR_SHIMMER_INDEX = 0.1  # ... and from here on all of it; released recordings lie at 0
+SLIGHT_TONE_INDEX, CLEAR_TONE_INDEX = 0.0, 0.1  # 80 and 75 dB below the stem; clean stems have none at all
 SLIGHT_HOLE_RATIO, CLEAR_HOLE_RATIO = 0.09, 0.12  # clean stems lie below 0.02, beating synthesisers at 0.08
 SLIGHT_SIBILANCE_INDEX, CLEAR_SIBILANCE_INDEX = 0.1, 0.3
 
@@ -39,13 +41,14 @@ class Treatment:
 
     declip: float
     dc: float
+    tones: float
     holes: float
     resonance: float
     sibilance: float
 
     @property
     def is_none(self) -> bool:
-        return not (self.declip or self.dc or self.holes or self.resonance or self.sibilance)
+        return not (self.declip or self.dc or self.tones or self.holes or self.resonance or self.sibilance)
 
 
 def decide(examined: Examination, seconds: float, amount: float | None, role: str) -> tuple[Treatment, dict[str, str]]:
@@ -62,12 +65,24 @@ def decide(examined: Examination, seconds: float, amount: float | None, role: st
     )
     if largest_dc >= SMALLEST_DC and not has_dc:
         reasons["dc"] = "too short to tell an offset from a low note"
+    tones, reasons["tones"] = _tones(found)
     holes, reasons["holes"] = _holes(found.spectral_hole_ratio)
     shimmer, reasons["resonance"] = _shimmer(found.shimmer_index)
     sibilance, reasons["sibilance"] = _sibilance(found.sibilance_index, role)
     if amount == 0:
         reasons = dict.fromkeys(reasons, "amount 0 was asked for")
-    return Treatment(most * is_clipped, most * has_dc, most * holes, most * shimmer, most * sibilance), reasons
+    shares = (is_clipped, has_dc, tones, holes, shimmer, sibilance)
+    return Treatment(*(most * share for share in shares)), reasons
+
+
+def _tones(found: Diagnosis) -> tuple[float, str]:
+    if found.grid_tone_index is None:
+        return 0.0, "too little sounds to tell steady tones from notes"
+    if not found.grid_spacing_hertz:
+        return 0.0, "no steady tones on a fixed grid"
+    words = f"{found.grid_tones} steady tones on a grid of {found.grid_spacing_hertz:.2f} Hz"
+    share = _share(found.grid_tone_index, SLIGHT_TONE_INDEX, CLEAR_TONE_INDEX)
+    return share, words + ("" if share else ", too soft to be heard")
 
 
 def _shimmer(index: float | None) -> tuple[float, str]:
@@ -123,7 +138,7 @@ def repaired(
 
 def _mended(array: Audio, sample_rate_hertz: int, examined: Examination, treatment: Treatment) -> Iterator[Audio]:
     """Cells without clipped peaks, DC, holes and resonances."""
-    source = _Source(array, examined, treatment)
+    source = _Source.of(array, sample_rate_hertz, examined, treatment)
     tamer = Tamer(examined.survey, sample_rate_hertz, treatment.resonance) if treatment.resonance else None
     filler = HoleFiller(sample_rate_hertz, examined.power, treatment.holes) if treatment.holes else None
     size = cell_frames(sample_rate_hertz)
@@ -174,14 +189,35 @@ def _de_essed(
 
 @dataclass(frozen=True)
 class _Source:
-    """The stem with clipped peaks redrawn and DC removed, readable at any place (silence past its ends)."""
+    """The stem with clipped peaks redrawn, without DC and tones, readable at any place (silence past its ends)."""
 
     array: Audio
     examined: Examination
     treatment: Treatment
+    remover: ToneRemover | None = None
+
+    @classmethod
+    def of(cls, array: Audio, sample_rate_hertz: int, examined: Examination, treatment: Treatment) -> _Source:
+        """What the treatment asks for."""
+        source = cls(array, examined, treatment)
+        if not treatment.tones or examined.tones is None:
+            return source
+        hertz = examined.tones.hertz
+        return replace(
+            source,
+            remover=ToneRemover(source.read, array.shape[1], sample_rate_hertz, hertz, treatment.tones),
+        )
 
     def read(self, start: int, frames: int) -> Audio:
         """float32 (channels, frames) from `start`, which may be negative."""
+        part = self._with_tones(start, frames)
+        if self.remover is None:
+            return part
+        inside = slice(max(0, -start), max(0, min(frames, self.array.shape[1] - start)))
+        part[:, inside] -= self.remover.tones(start, frames)[:, inside]
+        return part
+
+    def _with_tones(self, start: int, frames: int) -> Audio:
         part = self._declipped(start, frames) if self.treatment.declip else padded_part(self.array, start, frames)
         if not self.treatment.dc:
             return part
@@ -214,6 +250,7 @@ def actions(
     measures: dict[str, tuple[float | None, float | None]] = {
         "declip": (found.clipped_samples, left.clipped_samples),
         "dc": (largest(found.dc_offset), largest(left.dc_offset)),
+        "tones": (found.grid_tone_index, left.grid_tone_index),
         "holes": (found.spectral_hole_ratio, left.spectral_hole_ratio),
         "resonance": (found.shimmer_index, left.shimmer_index),
         "sibilance": (found.sibilance_index, left.sibilance_index),

@@ -57,6 +57,9 @@ class Diagnosis:
         brick_wall: whether it was cut off there (a codec, a low-pass) and did not fade.
         spectral_hole_ratio: share of the time-frequency plane that was emptied (`outboard.audio.hole_filling`).
         shimmer_index: metallic peaks at 8 to 12 kHz, 0 clean to 1 severe (`outboard.audio.resonance`).
+        grid_tone_index: level of steady tones on a fixed grid, 0 to 1 (`outboard.audio.grid_tones`).
+        grid_tones: how many of them were found.
+        grid_spacing_hertz: of the grid they stand on.
         noise_floor_dbfs: mean power of what every band never falls below (`services.restorer.noise`).
         noise_stationarity: how steady that is, 0 to 1.
         sibilance_index: how far sibilants stand out of a voice, 0 to 1 (`services.restorer.sibilance`).
@@ -69,6 +72,9 @@ class Diagnosis:
     brick_wall: bool = False
     spectral_hole_ratio: float | None = None
     shimmer_index: float | None = None
+    grid_tone_index: float | None = None
+    grid_tones: int = 0
+    grid_spacing_hertz: float | None = None
     noise_floor_dbfs: float | None = None
     noise_stationarity: float | None = None
     sibilance_index: float | None = None
@@ -123,8 +129,9 @@ class RestorationReport:
 ENGINES: tuple[EngineInfo, ...] = (
     EngineInfo(
         REPAIR,
-        2,
-        description="Redraws clipped peaks, removes DC, fills holes, tames resonances at 8 to 12 kHz and sibilants.",
+        3,
+        description="Redraws clipped peaks, removes DC and tones on a fixed grid, fills holes, tames resonances at 8 "
+        "to 12 kHz and sibilants.",
     ),
     EngineInfo(
         DEEPFILTERNET3,

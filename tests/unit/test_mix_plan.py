@@ -9,11 +9,11 @@ import pytest
 from outboard import presets
 from outboard.audio.analysis import Analysis, BandLevel, StereoBand
 from outboard.audio.processors import BandExtender, Compressor, DynamicEqualizer, Equalizer, StereoField, StereoWidth
+from outboard.audio.stems import role_from_name
 from outboard.errors import InvalidInput
 from services.mixer.brief import MAX_EQUALIZER_DB
 from services.mixer.console import MixPlan, MixSettings
 from services.mixer.plan import plan
-from services.mixer.roles import role_from_name
 from services.mixer.strips import BLEED_LU, MAX_MOVE_DB
 
 EDGES = (20.0, 60.0, 200.0, 500.0, 2_000.0, 6_000.0, 16_000.0)

@@ -16,7 +16,7 @@ from outboard.report.comparison import Comparison
 from outboard.report.curves import MOST_COLUMNS, MOST_SECTIONS, compare_over_time
 from outboard.report.page import render, render_mix
 from outboard.report.svg import Axis, Plot, clock, decibel_axis, time_axis
-from outboard.v1 import job_service_pb2, master_service_pb2, mixer_service_pb2
+from outboard.v1 import job_service_pb2, master_service_pb2, mixer_service_pb2, restorer_service_pb2
 
 RATE_HERTZ = 48_000
 Array = NDArray[np.float32]
@@ -228,3 +228,48 @@ def test_a_mix_is_told_by_tables_matrix_and_spectra() -> None:
 def test_a_job_without_a_mix_has_no_section_of_it() -> None:
     """Nothing is told of what was not done."""
     assert "Strips" not in render_mix(job_service_pb2.JobReport(), title="")
+
+
+def _restored() -> dict[str, restorer_service_pb2.RestorationReport]:
+    """A voice with two faults, one of them left alone, and a clean stem."""
+    voice = restorer_service_pb2.RestorationReport()
+    voice.actions.add(
+        engine="repair", treatment="declip", amount=1.0, reason="90 samples in flat peaks", before=90, after=0
+    )
+    voice.actions.add(engine="repair", treatment="holes", reason="1.2% of what sounds is holes", before=0.012)
+    voice.actions.add(engine="audiosr", treatment="extension", reason="cut off at 8.0 kHz; <b>but</b>", before=8_000.0)
+    voice.warnings.add(code="RESTORATION_FAILED", message="audiosr failed & bandwidth takes its place")
+    clean = restorer_service_pb2.RestorationReport(unchanged=True)
+    clean.actions.add(engine="repair", treatment="dc", reason="an offset of 1e-9 does no harm")
+    return {"lead <vox>": voice, "bass": clean}
+
+
+def test_restoration_is_told_stem_by_stem(comparison: Comparison) -> None:
+    """What was done with its measure before and after, what was left alone and why, and what failed, on every page."""
+    made = report()
+    for name, restored in _restored().items():
+        made.restorations[name].CopyFrom(restored)
+    for page in (
+        render(made, comparison, title="Song", preview=""),
+        render_mix(job_service_pb2.JobReport(restorations=made.restorations), title=""),
+    ):
+        reader = _Loads()
+        reader.feed(page)
+        assert reader.open == []
+        assert "<h2>Restoration</h2>" in page
+        for cell in ("clipping", "repair", "100%", "90 samples", "0 samples", "90 samples in flat peaks"):
+            assert f"<td>{cell}</td>" in page, cell
+        for said in (
+            "holes (repair): 1.2% of what sounds is holes",
+            "bandwidth (audiosr): cut off at 8.0 kHz; &lt;b&gt;but&lt;/b&gt;",
+            "audiosr failed &amp; bandwidth takes its place",
+            "<h3>lead &lt;vox&gt;</h3>",
+            "Came back bit for bit",
+        ):
+            assert said in page, said
+        assert page.index("<h3>bass") < page.index("<h3>lead"), "in the order of names"
+
+
+def test_without_restoration_there_is_no_section_of_it() -> None:
+    """Nothing is told of what was not done."""
+    assert "Restoration" not in render_mix(job_service_pb2.JobReport(mix=_mix_report()), title="")
