@@ -205,7 +205,8 @@ class TritonInference:
             generation = state.generation
             try:
                 await state.load()
-                story.last = None
+                if story.last is not Fault.BUSY:  # it waits in the same queue again
+                    story.last = None
                 result = await attempt()
             except grpc.RpcError as error:
                 fault = fault_of(error)

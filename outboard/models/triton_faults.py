@@ -29,7 +29,7 @@ class Fault(Enum):
     """Why a call failed."""
 
     GONE = "the server cannot be reached"
-    BUSY = "the server's queue is full"
+    BUSY = "the server's queue is full, or the batch waited too long in it"
     CRASHED = "the model's process is dead; the server does not start it again"
     UNLOADED = "the server does not serve the model now"
     FORGOTTEN = "the server does not know the shared memory, as after a restart"
@@ -71,7 +71,7 @@ def final_error(model: str, fault: Fault, details: str, *, was_reached: bool) ->
             text = "there is no model server at its address"
             return Unavailable(text, reason="MODEL_SERVER_UNAVAILABLE", retry_after_seconds=_RETRY_SECONDS)
         case Fault.BUSY:
-            text = f"the model server's queue for {model!r} stayed full"
+            text = f"the model server's queue for {model!r} stayed full, or longer than a window may wait in it"
             return ResourceExhausted(text, reason="MODEL_SERVER_BUSY", retry_after_seconds=_RETRY_SECONDS)
         case Fault.UNLOADED:
             return Unavailable(f"the model server does not serve {model!r}", reason="MODEL_SERVER_UNAVAILABLE")

@@ -61,7 +61,9 @@ class WeightsFolder:
         if not here:
             return Presence("absent", False)
         if len(here) < len(self.model.files):
-            return Presence("incomplete", False, f"{len(self.model.files) - len(here)} of its files are missing")
+            missing = len(self.model.files) - len(here)
+            text = f"{missing} of its {len(self.model.files)} files {'is' if missing == 1 else 'are'} missing"
+            return Presence("incomplete", False, text)
         try:
             unverified = [file for file in self.model.files if not self._verified(file)]
         except FailedPrecondition as error:

@@ -56,14 +56,14 @@ def noise_file(seed: int, seconds: float) -> bytes:
 
 
 @asynccontextmanager
-async def bench(folder: Path, restorer: str = "") -> AsyncIterator[Bench]:
-    """Stages, orchestrator and clients, all on sockets in this process; an address of another restorer may be given."""
+async def bench(folder: Path, restorer: str = "", separator: str = "") -> AsyncIterator[Bench]:
+    """Stages, orchestrator and clients, all on sockets in this process; addresses of real stages may be given."""
     behaviour = Behaviour()
     async with in_process(Toys(behaviour).register, drain_seconds=0.5) as stages:
         peer = stages.address
         settings = Settings(
             store=StoreSettings(directory=folder),
-            peers=PeerSettings(separator=peer, restorer=restorer or peer, mixer=peer, master=peer),
+            peers=PeerSettings(separator=separator or peer, restorer=restorer or peer, mixer=peer, master=peer),
         )
         with toy_analysis():
             async with (

@@ -16,13 +16,15 @@ import grpc
 import numpy as np
 import pytest
 
-from outboard.errors import FailedPrecondition, OutboardError
+from outboard.errors import FailedPrecondition, OutboardError, ResourceExhausted
 from outboard.models.inference import Arrays
 from outboard.models.triton import TritonInference
 from outboard.models.triton_connection import Signature
 from outboard.models.triton_server import TritonServer
 from outboard.settings import TritonSettings
 from tests.integration.triton_toys import (
+    BLOCK,
+    BLOCK_SECONDS,
     CRASH,
     FAIL,
     FRAMES,
@@ -39,7 +41,7 @@ from tests.integration.triton_toys import (
 pytestmark = needs_triton
 
 _STEMS = Signature({"mix": (2, FRAMES)}, {"stems": (4, 2, FRAMES)})
-_SIGNATURES = {"toy": _STEMS, "misshapen": _STEMS, "broken": _STEMS, "absent": _STEMS}
+_SIGNATURES = {"toy": _STEMS, "hasty": _STEMS, "misshapen": _STEMS, "broken": _STEMS, "absent": _STEMS}
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,41 @@ def test_a_full_queue_is_waited_for(server: TritonServer, caplog: pytest.LogCapt
         assert future.result(timeout=60)["stems"].shape == (1, 4, 2, FRAMES)
     assert "BUSY" in {getattr(record, "fault", "") for record in caplog.records}, "the queue was never full"
     inference.close()
+
+
+def test_windows_that_wait_too_long_on_the_server_are_sent_again(server: TritonServer) -> None:
+    """Under load the server's queue timeout expires, as its statistics show; what it rejects is sent again until it
+    succeeds, and comes out right.
+    """
+    inference = _inference(server, in_flight=6)
+    inference.check("hasty")
+    before = statistics(server, "hasty").inference_stats.fail.count
+    mixes = [window(SLEEP, seed=i) for i in range(6)]
+    futures = [inference.infer("hasty", {"mix": mix}) for mix in mixes]
+    for mix, future in zip(mixes, futures, strict=True):
+        np.testing.assert_array_equal(future.result(timeout=60)["stems"], _stems(mix))
+    expired = statistics(server, "hasty").inference_stats.fail.count - before
+    assert expired >= 1, f"{expired} windows expired in the queue"
+    inference.close()
+
+
+def test_a_queue_that_stays_too_long_is_told(server: TritonServer) -> None:
+    """A window that the server rejects for its long wait again and again, while the model answers nobody here, fails
+    with MODEL_SERVER_BUSY, and says that waiting helps.
+    """
+    other, inference = _inference(server), _inference(server, deadline_seconds=0.7 * BLOCK_SECONDS)
+    other.check("hasty")
+    inference.view()  # so that the connection is there
+    block = other.infer("hasty", {"mix": window(BLOCK)})
+    time.sleep(0.2)
+    future = inference.infer("hasty", {"mix": window()})
+    assert _reason(future) == "MODEL_SERVER_BUSY"
+    error = future.exception()
+    assert isinstance(error, ResourceExhausted)
+    assert error.retry_after_seconds
+    assert block.result(timeout=60)["stems"].shape == (1, 4, 2, FRAMES)
+    for each in (other, inference):
+        each.close()
 
 
 @pytest.mark.parametrize("shared_memory", [False, True], ids=["wire", "shared memory"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from outboard.models.htdemucs.variants import FOUR_SOURCES, VARIANTS  # noqa: E4
 from outboard.models.triton import SEPARATION, TritonInference  # noqa: E402
 from outboard.models.triton_server import TritonServer  # noqa: E402
 from outboard.settings import TritonSettings  # noqa: E402
-from tests.integration.triton_toys import needs_triton, statistics  # noqa: E402
+from tests.integration.triton_toys import computing_seconds, needs_triton, statistics  # noqa: E402
 
 pytestmark = needs_triton
 
@@ -26,11 +27,11 @@ _REPOSITORY = Path(__file__).resolve().parents[2] / "services" / "separator" / "
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models: htdemucs whole, htdemucs_6s with the weights of another, htdemucs_ft without any."""
+    """A folder of models: htdemucs whole, htdemucs_6s with the weights of another, of htdemucs_ft only the bass."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("htdemucs", "htdemucs_6s"):
-        (folder / name).mkdir()
-        path = folder / name / f"{VARIANTS[name].signature}.safetensors"
+    for name in ("htdemucs", "htdemucs_6s", "htdemucs_ft_bass"):
+        path = folder / VARIANTS[name].model / f"{VARIANTS[name].signature}.safetensors"
+        path.parent.mkdir()
         network.save(network.seeded(FOUR_SOURCES, 3, network.TINY), path)
     return folder
 
@@ -70,6 +71,38 @@ def test_windows_of_different_jobs_share_batches_and_keep_their_sound(server: Tr
     assert executions < len(futures), f"{executions} executions for {len(futures)} windows"
     for client in clients:
         client.close()
+
+
+def test_two_networks_take_turns(server: TritonServer) -> None:
+    """Windows of two networks that wait at the same time: by the server's statistics no two batches of them are
+    computed at once (the rate limiter's resource holds one back), and neither network waits for all of the other's.
+    """
+    client = TritonInference(TritonSettings(address=server.address, in_flight=12), SEPARATION)
+    names = ("htdemucs", "htdemucs_ft_bass")
+    for name in names:
+        client.check(name, timeout_seconds=100)
+    before = [statistics(server, name) for name in names]
+    ended: dict[str, list[float]] = {name: [] for name in names}
+    began = time.monotonic()
+    futures = []
+    for seed in range(5):  # one more than a batch may have
+        for name in names:
+            future = client.infer(name, {"mix": _mix(seed)})
+            future.add_done_callback(lambda _, name=name: ended[name].append(time.monotonic()))
+            futures.append(future)
+    for future in futures:
+        future.result(timeout=100)
+    wall = max(map(max, ended.values())) - began
+    after = [statistics(server, name) for name in names]
+    spent = [computing_seconds(now) - computing_seconds(then) for now, then in zip(after, before, strict=True)]
+    executions = [now.execution_count - then.execution_count for now, then in zip(after, before, strict=True)]
+    assert min(executions) >= 2, f"{executions} batches"
+    # Side by side, each would spend nearly all of the time.
+    assert sum(spent) <= wall, f"{spent[0]:.2f} s and {spent[1]:.2f} s of computing in {wall:.2f} s"
+    first, second = ended.values()
+    assert min(first) < max(second)
+    assert min(second) < max(first)
+    client.close()
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,11 @@ FRAMES = 1000
 BATCH = 4
 QUEUE = 8
 # The first sample of a window tells the toy what to do.
-CRASH, FAIL, SLEEP = -999.0, -998.0, -997.0
+CRASH, FAIL, SLEEP, BLOCK = -999.0, -998.0, -997.0, -996.0
 SLEEP_SECONDS = 0.4
+BLOCK_SECONDS = 3.0
+QUEUE_TIMEOUT_SECONDS = 0.2
+"""Of the model ``hasty``."""
 
 needs_triton = pytest.mark.skipif(not INSTALLATION.is_dir(), reason="no Triton server here: `make triton` installs it")
 
@@ -43,15 +46,15 @@ class TritonPythonModel:
             os._exit(3)
         if order == {FAIL}:
             raise ValueError("this toy is broken")
-        if order == {SLEEP}:
-            time.sleep({SLEEP_SECONDS})
+        if order in ({SLEEP}, {BLOCK}):
+            time.sleep({SLEEP_SECONDS} if order == {SLEEP} else {BLOCK_SECONDS})
         stems = np.stack([mix * stem for stem in range(1, 5)], axis=1)
         return triton.InferenceResponse([triton.Tensor.from_dlpack("stems", stems)])
 """
 _BROKEN = "raise RuntimeError('the weights of this toy are gone')\n"
 
 
-def _configuration(name: str, outputs: str) -> str:
+def _configuration(name: str, outputs: str, policy: str) -> str:
     return f"""
 name: "{name}"
 backend: "python"
@@ -62,21 +65,26 @@ instance_group [{{ kind: KIND_CPU count: 1 }}]
 dynamic_batching {{
   preferred_batch_size: [{BATCH}]
   max_queue_delay_microseconds: 1000
-  default_queue_policy {{ max_queue_size: {QUEUE} }}
+  default_queue_policy {{ {policy} }}
 }}
 """
 
 
 def write_repository(folder: Path) -> Path:
-    """Models ``toy`` (stems are 1 to 4 times the mix), ``misshapen`` (two stems declared) and ``broken``."""
-    for name, outputs, code in (
-        ("toy", f"4, 2, {FRAMES}", _MODEL),
-        ("misshapen", f"2, 2, {FRAMES}", _MODEL),
-        ("broken", f"4, 2, {FRAMES}", _BROKEN),
+    """Models ``toy`` (stems are 1 to 4 times the mix), ``hasty`` (the same; windows may wait only a moment in its
+    queue), ``misshapen`` (two stems declared) and ``broken``.
+    """
+    hasty = f"timeout_action: REJECT default_timeout_microseconds: {round(1e6 * QUEUE_TIMEOUT_SECONDS)}"
+    bounded = f"max_queue_size: {QUEUE}"
+    for name, outputs, code, policy in (
+        ("toy", f"4, 2, {FRAMES}", _MODEL, bounded),
+        ("hasty", f"4, 2, {FRAMES}", _MODEL, hasty),
+        ("misshapen", f"2, 2, {FRAMES}", _MODEL, bounded),
+        ("broken", f"4, 2, {FRAMES}", _BROKEN, bounded),
     ):
         (folder / name / "1").mkdir(parents=True)
         (folder / name / "1" / "model.py").write_text(code)
-        (folder / name / "config.pbtxt").write_text(_configuration(name, outputs))
+        (folder / name / "config.pbtxt").write_text(_configuration(name, outputs, policy))
     return folder
 
 
@@ -108,3 +116,9 @@ def statistics(server: TritonServer, model: str) -> Any:
     with grpc.insecure_channel(server.address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         return stub.ModelStatistics(messages.ModelStatisticsRequest(name=model)).model_stats[0]
+
+
+def computing_seconds(counts: Any) -> float:
+    """Time that a model has spent on its batches, by the server's counts; a batch counts once, however large."""
+    phases = ("compute_input", "compute_infer", "compute_output")
+    return 1e-9 * sum(getattr(batch, phase).ns for batch in counts.batch_stats for phase in phases)

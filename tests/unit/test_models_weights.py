@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import io
 import json
 import os
 import shutil
-import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,63 +27,14 @@ from outboard.models.download import fetch, partial_path
 from outboard.models.htdemucs import network
 from outboard.models.registry import Model, WeightsFile
 from outboard.models.weights import LOCK_NAME, WeightsFolder
-
-
-@dataclass
-class Site:
-    """A server of files that understands ranges, and what it has been asked."""
-
-    address: str
-    files: dict[str, bytes] = field(default_factory=dict)
-    ranges: list[str | None] = field(default_factory=list)
-    break_after: list[int] = field(default_factory=list)
-    """Bytes after which each of the next answers breaks off."""
-    tags: bool = True
+from tests.file_site import Site, serving_files
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
     """A web server on this machine."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = served.files.get(self.path[1:])
-            asked = self.headers.get("Range")
-            served.ranges.append(asked)
-            if content is None:
-                self.send_error(404)
-                return
-            tag = hashlib.md5(content).hexdigest()
-            start = 0
-            if asked and self.headers.get("If-Range", tag) == tag:
-                start = int(asked.removeprefix("bytes=").removesuffix("-"))
-                if start >= len(content):
-                    self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{len(content)}")
-                    self.end_headers()
-                    return
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-            else:
-                self.send_response(200)
-            if served.tags:
-                self.send_header("ETag", tag)
-            self.send_header("Content-Length", str(len(content) - start))
-            self.end_headers()
-            until = start + served.break_after.pop(0) if served.break_after else len(content)
-            self.wfile.write(content[start:until])
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served = Site(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield served
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving_files() as served:
+        yield served
 
 
 def checkpoint(**changes: object) -> bytes:
@@ -320,12 +268,15 @@ def test_safetensors_that_nothing_vouches_for_are_used_but_unverified(site: Site
     assert reason(error) in ("MODEL_WEIGHTS_INVALID", "MODEL_WEIGHTS_TRUNCATED")
 
 
-def test_half_of_the_files_is_incomplete(site: Site, tmp_path: Path) -> None:
-    """A bag with one of its networks is not usable."""
-    folder = WeightsFolder(published(site, checkpoint(), checkpoint(training_args={"b": 1})), tmp_path)
+def test_some_of_the_files_are_incomplete(site: Site, tmp_path: Path) -> None:
+    """A bag with some of its networks is not usable, and how many are missing is said."""
+    bag = published(site, *(checkpoint(training_args={"number": number}) for number in range(3)))
+    folder = WeightsFolder(bag, tmp_path)
     folder.pull()
     folder.require("sig1.safetensors").unlink()
-    assert folder.presence().state == "incomplete"
+    assert (folder.presence().state, folder.presence().problem) == ("incomplete", "1 of its 3 files is missing")
+    folder.require("sig0.safetensors").unlink()
+    assert folder.presence().problem == "2 of its 3 files are missing"
 
 
 def test_a_folder_copied_whole_stays_verified(site: Site, tmp_path: Path) -> None:
@@ -394,6 +345,17 @@ def test_the_whole_way_from_a_checkpoint_to_a_network(site: Site, tmp_path: Path
     assert list(ours) == list(upstream) == list(state)
     assert all(torch.equal(ours[name], state[name].float()) for name in state)
     assert all(torch.equal(ours[name], upstream[name]) for name in state)
+
+
+def test_the_readme_and_the_list_tell_the_same_sizes() -> None:
+    """What `models list` shows of a model is what README.md says has to be fetched for its engine."""
+    lines = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").splitlines()
+    for name in registry.MODELS.keys() - {"audiosr_speech"}:  # which stands beside audiosr
+        model = registry.MODELS[name]
+        (row,) = [line for line in lines if line.startswith(f"| {model.stage} | `{name}` |")]
+        megabytes = model.size_bytes / 1e6
+        said = f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.0f} GB"
+        assert f"weights ({said}" in row, f"{name}: {said}, but {row}"
 
 
 def test_commands_list_and_pull(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
