@@ -116,6 +116,7 @@ def restore(
                 yield cell
                 report_progress(1.0)
         report_progress(1.0)
+    work.leave({step.engine for step in steps}, settings.role)
     return work.report(_warnings(array, sample_rate_hertz, examined))
 
 
@@ -312,6 +313,23 @@ class _Work:
         self._actions.append(RestorationAction(step.engine, "extension", 0.0, reason, before, before))
         if not is_followed:
             self.extend(RestorationStep(BANDWIDTH, step.amount), settings, spools=spools)
+
+    def leave(self, chain: set[str], role: str) -> None:
+        """Tell of what was found and no engine of the chain is for."""
+        noise = self._voice_plan(RestorationStep(DEEPFILTERNET3), role)
+        if noise.amount and DEEPFILTERNET3 not in chain:
+            if self.voice is None or self.voice.info.available:
+                why = f"{DEEPFILTERNET3} is not in the chain"
+            else:
+                why = f"{DEEPFILTERNET3} cannot run: {self.voice.info.unavailable_reason}"
+            floor = self._left.noise_floor_dbfs
+            reason = f"{noise.reason}; but {why}"
+            self._actions.append(RestorationAction(DEEPFILTERNET3, "noise", 0.0, reason, floor, floor))
+        extension = self._extension_plan(RestorationStep(BANDWIDTH), role)
+        if extension.amount and not chain.intersection(EXTENDING):
+            end = self._left.bandwidth_hertz
+            reason = f"{extension.reason}; but {BANDWIDTH} is not in the chain"
+            self._actions.append(RestorationAction(BANDWIDTH, "extension", 0.0, reason, end, end))
 
     def report(self, warnings: tuple[Warning, ...]) -> RestorationReport:
         """All of it."""

@@ -115,6 +115,23 @@ def test_what_is_no_voice_is_left_alone_unless_asked(role: str) -> None:
     np.testing.assert_allclose(asked, 0.5 * audio, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("available", "says"), [(True, "not in the chain"), (False, "cannot run: fetch the weights")], ids=["here", "away"]
+)
+def test_noise_that_nobody_takes_is_told(available: bool, says: str) -> None:
+    """A chain without the network leaves the noise of a voice, and says that it is there and why it stays; of a clean
+    voice, and of what is no voice, there is nothing to say.
+    """
+    voice = VoiceEngine(replace(INFO, available=available, unavailable_reason="fetch the weights"), halving)
+    for audio, role, count in ((with_noise(tone(), 15.0), "lead_vocal", 1), (tone(), "lead_vocal", 0)):
+        _, report = restored(audio, RestorationStep(REPAIR), voice=voice, role=role)
+        told = [action for action in report.actions if action.treatment == "noise"]
+        assert len(told) == count, report.actions
+        assert all(action.amount == 0.0 and says in action.reason and "dBFS" in action.reason for action in told), told
+    _, report = restored(with_noise(tone(), 15.0), RestorationStep(REPAIR), voice=voice, role="keys")
+    assert "noise" not in [action.treatment for action in report.actions]
+
+
 def test_the_amount_blends() -> None:
     """Amount 0.5 is half way between the stem and the network's answer; 0 is the stem, bit for bit."""
     audio = tone()
