@@ -17,26 +17,42 @@ Steps = Annotated[
     list[str] | None,
     typer.Option(
         "--step",
-        metavar="ENGINE[=AMOUNT]",
-        help="an engine of a chain of one's own, in order, with an amount from 0 to 1 or as much as is found to be "
-        "wrong: repair, deepfilternet3, audiosr, audiosr_speech, bandwidth; may be repeated; none: all that is found",
+        metavar="ENGINE[=AMOUNT][,FIELD=NUMBER]",
+        help="an engine of a chain of one's own, in order, with an amount from 0 to 1 (none: as much as is found to be "
+        "wrong): repair, deepfilternet3, audiosr, audiosr_speech, bandwidth; attenuation_limit_db, diffusion_steps or "
+        "guidance_scale where the engine knows them; may be repeated; no step: all that is found",
         show_default=False,
     ),
 ]
+_FIELDS = {"attenuation_limit_db": float, "diffusion_steps": int, "guidance_scale": float}
 
 
 def _steps(options: Sequence[str]) -> list[restorer_service_pb2.RestorationStep]:
-    """``ENGINE[=AMOUNT]`` options; what an engine is called, the server knows."""
+    """Steps of the option's form; what an engine is called and how large its numbers may be, the server knows."""
     steps = []
     for option in options:
-        engine, has_amount, text = option.partition("=")
-        try:
-            amount = float(text) if has_amount else None
-        except ValueError:
-            message = f"--step {option!r}: the amount is a number from 0 to 1, not {text!r}"
-            raise errors.InvalidInput(message, field="step") from None
-        steps.append(restorer_service_pb2.RestorationStep(engine=engine, amount=amount))
+        first, *others = option.split(",")
+        engine, has_amount, amount = first.partition("=")
+        step = restorer_service_pb2.RestorationStep(engine=engine)
+        if has_amount:
+            _set(step, option, "amount", amount)
+        for other in others:
+            field, _, text = other.partition("=")
+            if field not in _FIELDS:
+                message = f"--step {option!r}: {field!r} is no field of a step; known are {', '.join(_FIELDS)}"
+                raise errors.InvalidInput(message, field="step")
+            _set(step, option, field, text)
+        steps.append(step)
     return steps
+
+
+def _set(step: restorer_service_pb2.RestorationStep, option: str, field: str, text: str) -> None:
+    kind = _FIELDS.get(field, float)
+    try:
+        setattr(step, field, kind(text))
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise errors.InvalidInput(f"--step {option!r}: {field} is {wanted}, not {text!r}", field="step") from None
 
 
 def restore(

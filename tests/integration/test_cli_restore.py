@@ -97,6 +97,11 @@ def test_a_chain_of_ones_own(run: Run, folder: Path) -> None:
     ("step", "reason", "says"),
     [
         ("repair=much", "INVALID_ARGUMENT", "'much'"),
+        ("deepfilternet3,attenuation_limit_db=", "INVALID_ARGUMENT", "attenuation_limit_db is a number"),
+        ("deepfilternet3=1,diffusion_steps=2.5", "INVALID_ARGUMENT", "a whole number, not '2.5'"),
+        ("audiosr,diffusion_steps=99999999999", "INVALID_ARGUMENT", "'99999999999'"),
+        ("repair,loudness=3", "INVALID_ARGUMENT", "'loudness' is no field of a step"),
+        ("audiosr,guidance_scale=30", "INVALID_ARGUMENT", "guidance_scale"),
         ("repair=1.5", "INVALID_ARGUMENT", "amount is 1.5, must be 0 to 1"),
         ("polish", "ENGINE_UNKNOWN", "'polish'"),
     ],
