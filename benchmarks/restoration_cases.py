@@ -121,6 +121,14 @@ def holes(audio: Audio, seed: int) -> Audio:
     return np.asarray(emptied[:, : audio.shape[1]], np.float32)
 
 
+def layer_tones(audio: Audio, seed: int, below_db: float = 35.0) -> Audio:
+    """What a transposed convolution makes of a bias: one random pattern of 320 samples at 48 kHz, repeated."""
+    pattern = np.random.default_rng(seed).standard_normal(320)
+    pattern -= np.mean(pattern)
+    pattern *= np.sqrt(np.mean(audio**2) * 10 ** (-below_db / 10) / np.mean(pattern**2))
+    return np.asarray(audio + np.resize(pattern, audio.shape[1]), dtype=np.float32)
+
+
 def mp3(audio: Audio, kbps: int) -> Audio:
     """Coded and decoded by LAME, in place."""
     with tempfile.TemporaryDirectory() as folder:
@@ -145,6 +153,7 @@ def noise(audio: Audio, seed: int, snr_db: float) -> Audio:
 Spoil = Callable[[Audio, int], Audio]
 FAULTS: dict[str, Spoil] = {
     "shimmer": lambda audio, seed: PATHOLOGIES["shimmer"](audio, RATE, seed, 0.8),
+    "tones of a layer": layer_tones,
     "holes": holes,
     **{f"mp3 {kbps} kbit/s": lambda audio, seed, kbps=kbps: mp3(audio, kbps) for kbps in (64, 96, 128)},  # type: ignore[misc]
     **{f"low-pass {kilo} kHz": lambda audio, seed, kilo=kilo: low_pass(audio, 1e3 * kilo) for kilo in (8, 11, 15)},  # type: ignore[misc]
@@ -158,6 +167,8 @@ def index_of(pathology: str, found: Diagnosis, stem: Stem) -> float:
     kind = pathology.split()[0]
     if kind == "shimmer":
         return found.shimmer_index or 0.0
+    if kind == "tones":
+        return found.grid_tone_index or 0.0
     if kind == "holes":
         return found.spectral_hole_ratio or 0.0
     if kind == "clipped":
