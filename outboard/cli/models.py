@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
 
 from outboard.cli import output
 from outboard.cli.pipeline import AsJson
@@ -30,12 +29,16 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         output.print_json({"models": rows})
         return
-    table = Table("model", "stage", "size", "licence", "needs", "weights", "verified", "computed by", "problem")
+    # Lines and no table: eight columns would cut names off where a terminal is narrow.
     for row in rows:
         size = f"{int(row['size_bytes']) / 1e6:,.0f} MB"
-        shown = (row["name"], row["stage"], size, row["licence"], row["needs"], row["state"])
-        table.add_row(*map(str, shown), "yes" if row["verified"] else "no", *map(str, (row["backend"], row["problem"])))
-    output.console.print(table)
+        vouched = "" if row["state"] != "present" else ", verified" if row["verified"] else ", not verified"
+        _tell(f"{row['name']:<16}{size:>9}  {row['state']}{vouched}")
+        _tell(f"    {row['stage']}; {row['licence']}; needs {row['needs']}")
+        if row["backend"]:
+            _tell(f"    computed by {row['backend']}")
+        if row["problem"]:
+            _tell(f"    {row['problem']}")
 
 
 @app.command("pull")
@@ -107,6 +110,10 @@ def _backend(name: str) -> str:
     from outboard.models.htdemucs.choice import described
 
     return described(name)
+
+
+def _tell(line: str) -> None:
+    output.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _vouched(verified: bool) -> str:

@@ -110,8 +110,11 @@ class _failing:  # noqa: N801 - used as a function
         if error is None:
             return False
         if not self._future.cancelled():
-            known = isinstance(error, OutboardError)
-            self._future.set_exception(error if known else Internal(f"a model failed: {type(error).__name__}: {error}"))
+            if not isinstance(error, OutboardError):
+                # Its words may hold paths of this machine: they are for the log.
+                _log.error("a model failed", exc_info=error)
+                error = Internal(f"a model failed ({type(error).__name__}), see the log", reason="MODEL_FAILED")
+            self._future.set_exception(error)
         return True
 
 

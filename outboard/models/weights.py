@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,7 +66,8 @@ class WeightsFolder:
             text = f"{missing} of its {len(self.model.files)} files {'is' if missing == 1 else 'are'} missing"
             return Presence("incomplete", False, text)
         try:
-            unverified = [file for file in self.model.files if not self._verified(file)]
+            with self._telling():
+                unverified = [file for file in self.model.files if not self._verified(file)]
         except FailedPrecondition as error:
             return Presence("damaged", False, error.message)
         return Presence("present", not unverified)
@@ -85,9 +87,10 @@ class WeightsFolder:
                 f"the weights of {self.model.name} are not here: `outboard models pull {self.model.name}` fetches them",
                 reason="MODEL_WEIGHTS_MISSING",
             )
-        self._verified(file)
-        if found.name != Path(file.name).name:
-            self._install(file, found)
+        with self._telling():
+            self._verified(file)
+            if found.name != Path(file.name).name:
+                self._install(file, found)
         return self.path / file.name
 
     def digest(self) -> str:
@@ -189,6 +192,17 @@ class WeightsFolder:
         if sha256(path) != pin.sha256:
             raise _mismatch(path, "the one pinned when it was first verified")
         return True
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Files that cannot be opened are an error of this model and of no other. Its text has no path."""
+        try:
+            yield
+        except OSError as error:
+            raise FailedPrecondition(
+                f"the weights of {self.model.name} cannot be read, or not be written where they lie: {error.strerror}",
+                reason="MODEL_WEIGHTS_INVALID",
+            ) from error
 
     def _pins(self) -> dict[str, Pin]:
         try:

@@ -19,6 +19,8 @@ import numpy as np
 from outboard.errors import FailedPrecondition
 from outboard.models.checkpoint import read_checkpoint, read_training_state
 
+# As the format's own library has it.
+_LONGEST_HEADER_BYTES = 100_000_000
 NETWORK_CLASS = "demucs.htdemucs.HTDemucs"
 
 
@@ -46,6 +48,8 @@ def check_complete(path: Path) -> None:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
+            if length > _LONGEST_HEADER_BYTES:
+                raise ValueError("no header is so long")
             header = json.loads(file.read(length)) if length < size else None
         end = (
             max(item["data_offsets"][1] for name, item in header.items() if name != "__metadata__") if header else size

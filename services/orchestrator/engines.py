@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from outboard.errors import DeadlineExceeded, FailedPrecondition, InvalidInput, Unavailable
+from outboard.presets import nearest
 from outboard.rpc.channel import outboard_errors
 from outboard.v1 import audio_pb2
 
 _FRESH_SECONDS = 2.0
+_LONGEST_NAME = 100
 PASSTHROUGH = "passthrough"
 
 
@@ -57,8 +59,11 @@ class EngineCatalogue:
         found = next((engine for engine in engines if engine.name == name), None)
         if found is None:
             known = ", ".join(engine.name for engine in engines)
+            hint = nearest(name[:_LONGEST_NAME], [engine.name for engine in engines])
             raise InvalidInput(
-                f"the {self._stage} has no engine {name!r}: it has {known}", reason="ENGINE_UNKNOWN", field=field
+                f"the {self._stage} has no engine {name[:_LONGEST_NAME]!r}{hint}: it has {known}",
+                reason="ENGINE_UNKNOWN",
+                field=field,
             )
         if not found.available:
             raise _unavailable(found, field)

@@ -58,6 +58,20 @@ async def test_the_bag_is_the_default_once_its_weights_are_there(address: str) -
     assert error < 10 ** (-90 / 20), f"stems miss the song by {error:.2e}"
 
 
+async def test_weights_that_cannot_be_read_take_no_other_engine_away(tmp_path: Path, address: str) -> None:
+    """A lock that the system does not let be read makes its engine unavailable with the reason; the others are listed,
+    and a song that names none is separated by the next of them.
+    """
+    (tmp_path / "htdemucs_ft" / "weights.lock.json").mkdir()
+    async with SeparatorClient(address) as separator:
+        engines = {engine.name: engine for engine in await separator.engines()}
+        _, report = await separator.separate(song(1.0), 48_000, SettingsMessage())
+    found = engines["htdemucs_ft"]
+    assert (found.available, found.unavailable_error) == (False, "MODEL_WEIGHTS_INVALID")
+    assert engines["spectral"].available
+    assert report.engine.name == "spectral"
+
+
 async def test_an_engine_without_weights_says_which_command_fetches_them(address: str) -> None:
     """Listed with the reason; named, it is refused with MODEL_WEIGHTS_MISSING before any audio is sent."""
     async with SeparatorClient(address) as separator:

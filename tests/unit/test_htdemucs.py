@@ -14,7 +14,8 @@ import torch
 from demucs.apply import apply_model
 from demucs.htdemucs import HTDemucs
 
-from outboard.errors import FailedPrecondition, InvalidInput
+from outboard.errors import FailedPrecondition, Internal, InvalidInput
+from outboard.models import local
 from outboard.models.htdemucs import exports, network, transform
 from outboard.models.htdemucs.backends import ONNXRUNTIME, OPENVINO, TORCH, Arithmetic
 from outboard.models.htdemucs.choice import candidates
@@ -248,6 +249,39 @@ def test_what_cannot_be_computed_fails_with_its_reason(root: Path, tmp_path: Pat
             other.infer("htdemucs_6s", {"mix": noise(1, 2, SEGMENT)}).result()
         assert wrong.value.reason == "MODEL_WEIGHTS_OF_OTHER_MODEL"
         other.close()
+
+
+def test_weights_where_nobody_writes_say_what_to_do(tmp_path: Path) -> None:
+    """The export has to lie beside the weights: where it cannot (here a file stands in its folder's place), the song
+    fails with ENGINE_UNAVAILABLE and the command that mends it, without a path of the machine.
+    """
+    write_models(tmp_path, ("htdemucs",), SHORT)
+    (tmp_path / "htdemucs" / "exports").touch()
+    inference = computing(OPENVINO, "balanced", tmp_path)
+    with pytest.raises(FailedPrecondition, match="`outboard models export htdemucs`") as error:
+        inference.infer("htdemucs", {"mix": noise(1, 2, SEGMENT)}).result()
+    assert error.value.reason == "ENGINE_UNAVAILABLE"
+    assert str(tmp_path) not in error.value.message
+    inference.close()
+
+
+def test_what_a_library_says_is_for_the_log(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception that is none of ours fails the window with MODEL_FAILED and its kind; its words, which may hold
+    paths, stand in the log.
+    """
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(f"cannot open {tmp_path}")
+
+    monkeypatch.setattr(local, "load_core", fail)
+    inference = computing(TORCH, "exact", root)
+    with pytest.raises(Internal) as error:
+        inference.infer("htdemucs", {"mix": noise(1, 2, SEGMENT)}).result()
+    assert (error.value.reason, error.value.message) == ("MODEL_FAILED", "a model failed (RuntimeError), see the log")
+    assert str(tmp_path) in caplog.text
+    inference.close()
 
 
 def test_a_queued_window_can_be_cancelled(root: Path) -> None:

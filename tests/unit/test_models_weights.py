@@ -265,7 +265,7 @@ def test_safetensors_that_nothing_vouches_for_are_used_but_unverified(site: Site
     path.write_bytes(b"garbage" * 100)
     with pytest.raises(FailedPrecondition) as error:
         folder.require("sig0.safetensors")
-    assert reason(error) in ("MODEL_WEIGHTS_INVALID", "MODEL_WEIGHTS_TRUNCATED")
+    assert reason(error) == "MODEL_WEIGHTS_INVALID"
 
 
 def test_some_of_the_files_are_incomplete(site: Site, tmp_path: Path) -> None:
@@ -293,6 +293,21 @@ def test_a_damaged_lock_is_an_error(site: Site, tmp_path: Path) -> None:
     folder.pull()
     (folder.path / LOCK_NAME).write_text("{")
     assert folder.presence().state == "damaged"
+
+
+def test_a_folder_that_cannot_be_used_is_an_error_of_its_model_alone(site: Site, tmp_path: Path) -> None:
+    """What the system refuses (here: a folder in the place of a file, both ways) is told in its words, without a path:
+    by the model's list entry, and when it is asked for.
+    """
+    folder = WeightsFolder(published(site, checkpoint()), tmp_path)
+    folder.pull()
+    (folder.path / LOCK_NAME).unlink()
+    (folder.path / LOCK_NAME).mkdir()
+    assert (folder.presence().state, "Is a directory" in folder.presence().problem) == ("damaged", True)
+    with pytest.raises(FailedPrecondition, match="cannot be read") as error:
+        folder.digest()
+    assert reason(error) == "MODEL_WEIGHTS_INVALID"
+    assert str(tmp_path) not in error.value.message
 
 
 def test_files_of_an_archive_are_taken_out_of_it(site: Site, tmp_path: Path) -> None:
@@ -367,6 +382,13 @@ def test_commands_list_and_pull(site: Site, tmp_path: Path, monkeypatch: pytest.
     assert isinstance(result.exception, FailedPrecondition)
     assert result.exception.reason == "MODEL_WEIGHTS_DIGEST_MISMATCH"
     assert isinstance(CliRunner().invoke(app, ["models", "pull", "magic"]).exception, NotFound)
+    shown = CliRunner().invoke(app, ["models", "list"]).stdout
+    for line in (
+        "htdemucs_ft        336 MB  absent",
+        "    separate; MIT; needs the models install, 4 GB of memory; a GPU helps",
+        "deepfilternet3       8 MB  absent",
+    ):
+        assert line in shown.splitlines(), shown
     listed = json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)["models"]
     assert [row["name"] for row in listed] == list(registry.MODELS)
     assert {"stage", "licence", "needs", "size_bytes", "state", "verified", "problem"} <= set(listed[0])

@@ -49,6 +49,9 @@ def main() -> int:
     except OutboardError as error:
         print(f"{error.reason}: {error.message}", file=sys.stderr)
         return 1
+    except OSError as error:  # without the path
+        print(f"OSError: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

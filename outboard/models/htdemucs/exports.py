@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from outboard.errors import FailedPrecondition
@@ -44,11 +45,25 @@ def exported_core(variant: Variant, root: Path | None = None) -> Path:
     network = f"{variant.signature}-{'-'.join(variant.kept)}"
     path = exports_folder(variant.model, root) / f"{network}-{digits}-{_VERSION}.onnx"
     if not path.is_file():
-        path.parent.mkdir(exist_ok=True)
+        _check_writable(path.parent, variant.model)
         _log.info("exporting %s for this machine's processor, once: half a minute", variant.name)
         _export_apart(weights, variant, path)
         _remove_others(path, network)
     return path
+
+
+def _check_writable(folder: Path, model: str) -> None:
+    """Weights may lie where nobody writes, on a volume of a container say."""
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FailedPrecondition(
+            f"the networks of {model} have to be exported once beside its weights, which cannot be written to "
+            f"({error.strerror}): run `outboard models export {model}` where they can",
+            reason="ENGINE_UNAVAILABLE",
+        ) from error
 
 
 def _remove_others(path: Path, network: str) -> None:

@@ -209,7 +209,8 @@ def _built(path: Path, klass: str, arguments: Any, keywords: Any, sources: tuple
         if given != required:
             raise _other_model(path, f"its {name} is {given!r}, not {required!r}")
     if tuple(chosen.get("sources", ())) != sources:
-        raise _other_model(path, f"it separates {chosen.get('sources')}, not {list(sources)}")
+        found = ", ".join(map(str, chosen.get("sources") or ())) or "nothing"
+        raise _other_model(path, f"it separates {found}, not {', '.join(sources)}")
     for name, largest in (("channels", _LARGEST_CHANNELS), ("bottom_channels", 4096), ("t_layers", _LARGEST_LAYERS)):
         if not 0 <= chosen.get(name, 0) <= largest:
             raise _other_model(path, f"its {name} is {chosen[name]}, more than {largest}")
