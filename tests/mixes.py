@@ -75,6 +75,21 @@ def _bus_levels(stems: Mapping[str, np.ndarray], rendered: MixPlan) -> tuple[dic
     return desk.bus_levels()
 
 
+def figures(found: Mixed) -> str:
+    """What docs/benchmarks.md tells of a mix, in a line."""
+    rails = {rail.name: f"{rail.value:.2f} in {rail.rounds} rounds" for rail in found.report.rails}
+    total = found.report.buses[-1]
+    widths = " to ".join(
+        f"{ratio or 0.0:.1f}" for ratio in (total.mid_side_ratio_before_db, total.mid_side_ratio_after_db)
+    )
+    return (
+        f"masking {found.masking_before:.3f} to {found.masking_after:.3f}, "
+        f"{100 * (1 - found.masking_after / found.masking_before):.0f} % less; "
+        f"low middle {found.low_mid_before_db:.1f} to {found.low_mid_after_db:.1f} dB; "
+        f"side over mid behind the strips {widths} dB; {rails}"
+    )
+
+
 def check_mix(found: Mixed) -> None:
     """Every guard-rail holds; voices are less covered at the same balance; the low middle moves to its target."""
     missed = [f"{rail.name} {rail.value:.2f} (limit {rail.limit:g})" for rail in found.report.rails if not rail.held]

@@ -35,6 +35,7 @@ from outboard.audio.processors import (
     StereoField,
     StereoWidth,
     TransientShaper,
+    Unmasker,
 )
 from outboard.audio.stereo import StereoFieldBand
 
@@ -61,6 +62,7 @@ KINDS: dict[str, ProcessorKind] = {
     "delay": Delay(100.0, 0.3),
     "reverb": Reverb(decay_seconds=0.3),
     "chorus": Chorus(1.0, 3.0, 0.5),
+    "unmasker": Unmasker(),
     "congestion": DynamicEqualizer((DynamicBandSettings(320.0, 1.0, 4.0, -3.0, relative_threshold_db=-10.0),)),
     "peaks": Compressor(-30.0, 8.0, detector="peak", hold_ms=20.0, mix=0.5, sidechain_high_pass_hertz=100.0),
     "onsets_above": TransientShaper(attack_db=4.0, low_hertz=800.0),
@@ -85,6 +87,7 @@ NEUTRAL: dict[str, ProcessorKind] = {
     "no_echo": Delay(100.0, 0.5, mix=0.0),
     "no_room": Reverb(mix=0.0),
     "no_copies": Chorus(1.0, 3.0, mix=0.0),
+    "gives_no_way": Unmasker(range_db=0.0),
 }
 
 

@@ -27,6 +27,7 @@ from outboard.audio import (
     saturation,
     stereo,
     transients,
+    unmasking,
 )
 from outboard.audio.filters import Audio, Sos, SosFilter
 from outboard.audio.plugins.rack import PluginRack
@@ -51,6 +52,7 @@ from outboard.audio.processors import (
     StereoField,
     StereoWidth,
     TransientShaper,
+    Unmasker,
     member_name,
 )
 
@@ -134,9 +136,15 @@ class _GainSlot(_Slot):
         return self._at_work.average_gain_db, self._at_work.extreme_gain_db
 
 
-class _ExpanderSlot(_Slot):
-    def __init__(self, settings: Expander, sample_rate_hertz: int) -> None:
-        self._at_work = expander.Expander(settings, sample_rate_hertz, 2)
+class _KeyedSlot(_Slot):
+    """An expander or unmasker, driven by itself or by another sound."""
+
+    def __init__(self, settings: Expander | Unmasker, sample_rate_hertz: int) -> None:
+        self._at_work = (
+            expander.Expander(settings, sample_rate_hertz, 2)
+            if isinstance(settings, Expander)
+            else unmasking.Unmasker(settings, sample_rate_hertz, 2)
+        )
         self.latency_frames = self._at_work.latency_frames
         self.key_names = (settings.sidechain,) if settings.sidechain else ()
 
@@ -221,8 +229,8 @@ def _slot(kind: ProcessorKind, sample_rate_hertz: int, plugins: PluginRack) -> _
     if isinstance(kind, DeEsser):
         smooth = de_esser.DeEsser(kind, sample_rate_hertz, 2)
         return _GainSlot(smooth, smooth.latency_frames)
-    if isinstance(kind, Expander):
-        return _ExpanderSlot(kind, sample_rate_hertz)
+    if isinstance(kind, Expander | Unmasker):
+        return _KeyedSlot(kind, sample_rate_hertz)
     if isinstance(kind, Delay):
         return _Slot(echo.Echo(kind, sample_rate_hertz).process)
     if isinstance(kind, Reverb):

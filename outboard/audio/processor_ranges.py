@@ -84,6 +84,10 @@ _RANGES: dict[str, Ranges] = {
         "decay_seconds": (0.1, 20.0), "predelay_ms": (0.0, 500.0), "damping_hertz": (1_000.0, 96_000.0),
         "low_cut_hertz": _HERTZ, "high_cut_hertz": _HERTZ, "width": _SHARE, "mix": _SHARE,
     },
+    "UnmaskerSettings": {
+        "range_db": (-24.0, 0.0), "begins_db": (-60.0, 60.0), "ends_db": (-60.0, 60.0), "threshold_db": _LEVEL_DB,
+        "low_hertz": _HERTZ, "high_hertz": _HERTZ, "attack_ms": _TIME_MS, "release_ms": _TIME_MS,
+    },
     "ChorusSettings": {"rate_hertz": (0.01, 10.0), "depth_ms": (0.0, 20.0), "mix": _SHARE},
 }  # fmt: skip
 _SHAPES_WITH_Q = ("peak", "low_shelf", "high_shelf", "notch")

@@ -25,6 +25,7 @@ from outboard.audio.reverb import ReverbSettings
 from outboard.audio.saturation import SaturatorSettings
 from outboard.audio.stereo import StereoFieldBand, WidthSettings
 from outboard.audio.transients import TransientSettings
+from outboard.audio.unmasking import UnmaskerSettings
 
 FilterShapeName = Literal["peak", "low_shelf", "high_shelf", "high_pass", "low_pass", "notch"]
 
@@ -143,6 +144,11 @@ class Chorus(ChorusSettings):
 
 
 @dataclass(frozen=True)
+class Unmasker(UnmaskerSettings):
+    """Gives way to another sound in the bands of hearing in which it covers it."""
+
+
+@dataclass(frozen=True)
 class Plugin:
     """A VST3 plugin.
 
@@ -175,6 +181,7 @@ ProcessorKind: TypeAlias = (
     | Delay
     | Reverb
     | Chorus
+    | Unmasker
     | Plugin
 )
 

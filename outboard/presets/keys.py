@@ -32,7 +32,7 @@ _MIX = {
     "mix.mud_q": Key("", 0.3, 4, "quality factor of the low-middle cut"),
     "mix.width_gate_db": Key("dB", -20, 3, "side over mid, mean of the bands, from which a song is too wide"),
     "mix.width_sum_limit_db": Key("dB", -20, 3, "side over mid of the whole from which a song is too wide"),
-    "mix.width_limit_db": Key("dB", -20, 3, "side over mid to which a band of a too wide song is narrowed"),
+    "mix.width_limit_db": Key("dB", -20, 3, "side over mid to which a band of a too wide song is narrowed at most"),
     "mix.panning_tolerance": Key("index", 0, 1, "hard-panning index up to which no band is moved"),
     "mix.lean_tolerance": Key("", 0, 1, "share of the mid that a band may lean to one edge"),
     "mix.recentre": Key("", 0, 1, "how much of a lean beyond the tolerance is taken out"),
@@ -59,7 +59,7 @@ _STRIPS = {
 }
 _BETWEEN_STRIPS = {
     "mix.masking.tolerance": Key("index", 0, 1, "share of the voices that the music may cover before it gives way"),
-    "mix.masking.cut_db": Key("dB", 0, 4, "furthest that a strip gives way in a band while voices sing there"),
+    "mix.masking.cut_db": Key("dB", 0, 4, "furthest that a strip gives way in a band of hearing while it covers voices there"),
     "mix.sidechain.kick_bass_db": Key("dB", 0, 6, "furthest that the bass gives way at 40 to 120 Hz under the kick"),
     "mix.sidechain.lead_music_db": Key("dB", 0, 1.5, "how far music steps back while the lead sings; 0: not at all"),
 }

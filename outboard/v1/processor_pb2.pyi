@@ -499,6 +499,62 @@ class Expander(_message.Message):
 Global___Expander: _TypeAlias = Expander  # noqa: Y015
 
 @_typing.final
+class Unmasker(_message.Message):
+    """Gives way to another sound in every band of hearing (one ERB wide) in which it covers it, while it does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDECHAIN_FIELD_NUMBER: _builtins.int
+    RANGE_DB_FIELD_NUMBER: _builtins.int
+    BEGINS_DB_FIELD_NUMBER: _builtins.int
+    ENDS_DB_FIELD_NUMBER: _builtins.int
+    THRESHOLD_DB_FIELD_NUMBER: _builtins.int
+    LOW_HERTZ_FIELD_NUMBER: _builtins.int
+    HIGH_HERTZ_FIELD_NUMBER: _builtins.int
+    ATTACK_MS_FIELD_NUMBER: _builtins.int
+    RELEASE_MS_FIELD_NUMBER: _builtins.int
+    sidechain: _builtins.str
+    """Strip or bus that is given way to; empty: its own signal."""
+    range_db: _builtins.float
+    """Furthest gain of any band in dB, negative."""
+    begins_db: _builtins.float
+    """Level over the sidechain in a band from which it gives way, by one dB for each, in dB, -60 to 60."""
+    ends_db: _builtins.float
+    """Level over the sidechain in a band from which it has let go again, as no cut would free anything, in dB, -60 to 60;
+    over begins_db.
+    """
+    threshold_db: _builtins.float
+    """Level of the sidechain's loudest band under which it does not play, in dBFS."""
+    low_hertz: _builtins.float
+    """Nothing is cut below, in hertz."""
+    high_hertz: _builtins.float
+    """Nothing is cut above, in hertz; over low_hertz."""
+    attack_ms: _builtins.float
+    """Attack in milliseconds."""
+    release_ms: _builtins.float
+    """Release in milliseconds."""
+    def __init__(
+        self,
+        *,
+        sidechain: _builtins.str = ...,
+        range_db: _builtins.float = ...,
+        begins_db: _builtins.float = ...,
+        ends_db: _builtins.float = ...,
+        threshold_db: _builtins.float = ...,
+        low_hertz: _builtins.float = ...,
+        high_hertz: _builtins.float = ...,
+        attack_ms: _builtins.float = ...,
+        release_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attack_ms", b"attack_ms", "begins_db", b"begins_db", "ends_db", b"ends_db", "high_hertz", b"high_hertz", "low_hertz", b"low_hertz", "range_db", b"range_db", "release_ms", b"release_ms", "sidechain", b"sidechain", "threshold_db", b"threshold_db"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unmasker: _TypeAlias = Unmasker  # noqa: Y015
+
+@_typing.final
 class DeEsser(_message.Message):
     """Turns the sibilants of a voice down."""
 
@@ -1034,6 +1090,7 @@ class Processor(_message.Message):
     STEREO_FIELD_FIELD_NUMBER: _builtins.int
     BAND_EXTENDER_FIELD_NUMBER: _builtins.int
     DE_ESSER_FIELD_NUMBER: _builtins.int
+    UNMASKER_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """Label in reports, for instance "presence"."""
     bypass: _builtins.bool
@@ -1102,6 +1159,10 @@ class Processor(_message.Message):
     def de_esser(self) -> Global___DeEsser:
         """De-esser."""
 
+    @_builtins.property
+    def unmasker(self) -> Global___Unmasker:
+        """Unmasker."""
+
     def __init__(
         self,
         *,
@@ -1123,12 +1184,13 @@ class Processor(_message.Message):
         stereo_field: Global___StereoField | None = ...,
         band_extender: Global___BandExtender | None = ...,
         de_esser: Global___DeEsser | None = ...,
+        unmasker: Global___Unmasker | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper", "unmasker", b"unmasker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "bypass", b"bypass", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "label", b"label", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "bypass", b"bypass", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "label", b"label", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper", "unmasker", b"unmasker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["equalizer", "linear_phase_equalizer", "dynamic_equalizer", "compressor", "multiband_compressor", "expander", "transient_shaper", "saturator", "stereo_width", "delay", "reverb", "chorus", "plugin", "stereo_field", "band_extender", "de_esser"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["equalizer", "linear_phase_equalizer", "dynamic_equalizer", "compressor", "multiband_compressor", "expander", "transient_shaper", "saturator", "stereo_width", "delay", "reverb", "chorus", "plugin", "stereo_field", "band_extender", "de_esser", "unmasker"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -18,7 +18,8 @@ from outboard.audio.chain import filter_sections
 from outboard.audio.dynamic_eq import DynamicBandSettings
 from outboard.audio.filters import response_db
 from outboard.audio.loudness import k_weighting
-from outboard.audio.processors import Compressor, DynamicEqualizer, Equalizer, Processor
+from outboard.audio.processors import Compressor, DynamicEqualizer, Equalizer, Processor, Unmasker
+from outboard.audio.unmasking import wanted_gains_db
 from services.mixer.brief import Brief
 from services.mixer.buses import MUSIC_BUS, VOCAL_BUS
 from services.mixer.console import Bus, Strip
@@ -44,6 +45,26 @@ def kept(brief: Brief, strips: Sequence[Strip], buses: Sequence[Bus]) -> tuple[B
     return tuple(replace(bus, gain_db=gain) if bus.name == MUSIC_BUS else bus for bus in buses)
 
 
+def strip_gains_db(brief: Brief, strips: Sequence[Strip], buses: Sequence[Bus]) -> dict[str, Floats]:
+    """By how much chains and buses move each strip in every auditory band, on average, faders left out.
+
+    Strips that nobody listened to are left out.
+    """
+    keys = _keys(brief, strips)
+    chains = {bus.name: bus.chain for bus in buses}
+    found = {}
+    for strip in strips:
+        if strip.stem in brief.heard and len(brief.heard[strip.stem].levels):
+            own = brief.heard[strip.stem].levels.astype(np.float64)
+            moves = (_gains_db(one, own, keys) for one in (*strip.chain, *chains.get(strip.bus, ())))
+            gains = sum(moves, np.zeros_like(own))
+            power = 10.0 ** (own / 10.0)
+            found[strip.stem] = 10.0 * np.log10(
+                np.mean(power * 10.0 ** (gains / 10.0), axis=0) / np.mean(power, axis=0)
+            )
+    return found
+
+
 def _keys(brief: Brief, strips: Sequence[Strip]) -> dict[str, Levels]:
     """Levels of everything that may drive a sidechain, before the faders; a stem goes before a bus of its name."""
     keys = {
@@ -63,7 +84,7 @@ def _change_db(
         if strip.bus != bus or strip.stem not in brief.heard or not len(brief.heard[strip.stem].levels):
             continue
         own = brief.heard[strip.stem].levels.astype(np.float64)
-        gains = sum((_gains_db(one, len(own), keys) for one in (*strip.chain, *chain)), np.zeros_like(own))
+        gains = sum((_gains_db(one, own, keys) for one in (*strip.chain, *chain)), np.zeros_like(own))
         before.append(np.asarray(own + strip.gain_db, np.float32))
         after.append(np.asarray(own + strip.gain_db + gains, np.float32))
     if not before:
@@ -71,9 +92,9 @@ def _change_db(
     return _loudness_db(summed(after)) - _loudness_db(summed(before))
 
 
-def _gains_db(processor: Processor, moments: int, keys: Mapping[str, Levels]) -> Floats:
-    """Gain of a processor for every moment and band; 0 for what follows its own signal."""
-    none = np.zeros((moments, len(CENTRES_HERTZ)))
+def _gains_db(processor: Processor, own: Floats, keys: Mapping[str, Levels]) -> Floats:
+    """Gain of a processor for every moment and band of a strip; 0 for what follows its own signal alone."""
+    none = np.zeros_like(own)
     kind = processor.kind
     if processor.bypass:
         return none
@@ -82,10 +103,16 @@ def _gains_db(processor: Processor, moments: int, keys: Mapping[str, Levels]) ->
         return none + sum((response_db(one, np.array(CENTRES_HERTZ), _RATE_HERTZ) for one in sections), np.zeros(1))
     if isinstance(kind, DynamicEqualizer):
         return sum((_band_gains_db(band, keys[band.sidechain], none) for band in kind.bands if band.sidechain), none)
+    if isinstance(kind, Unmasker) and kind.sidechain:
+        key = keys[kind.sidechain][: len(own)].astype(np.float64)
+        centres = np.array(CENTRES_HERTZ)
+        acting = (centres >= kind.low_hertz) & (centres <= kind.high_hertz)
+        none[: len(key)] = wanted_gains_db(own[: len(key)], key, kind) * acting
+        return none
     if isinstance(kind, Compressor) and kind.sidechain:
         level = 10.0 * np.log10(np.sum(10.0 ** (keys[kind.sidechain].astype(np.float64) / 10.0), axis=1))
         gain = (1.0 / kind.ratio - 1.0) * np.maximum(level - kind.threshold_db, 0.0)
-        return none + _fitted(np.maximum(gain, -kind.range_db), moments)[:, np.newaxis]
+        return none + _fitted(np.maximum(gain, -kind.range_db), len(own))[:, np.newaxis]
     return none
 
 

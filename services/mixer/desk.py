@@ -280,12 +280,8 @@ class Desk:
 
     def bus_levels(self) -> tuple[dict[str, Levels], dict[str, Levels]]:
         """Auditory levels of every bus that strips are routed to: of their sum at the faders, and as it leaves."""
-        before: dict[str, list[Levels]] = {}
-        for strip in self._strips:
-            if strip.strip.bus:
-                before.setdefault(strip.strip.bus, []).append(strip.bands_before.levels_db)
-        after = {bus.bus.name: bus.bands_after.levels_db for bus in self._buses if bus.bus.name in before}
-        return {name: summed(levels) for name, levels in before.items()}, after
+        before = self.source.bus_levels()
+        return before, {bus.bus.name: bus.bands_after.levels_db for bus in self._buses if bus.bus.name in before}
 
     def loudness_lufs(self, bus: str) -> tuple[float | None, float | None]:
         """Of a bus: of its strips' sum at the faders before any processor, and as it leaves."""
@@ -299,6 +295,8 @@ class Source:
     def __init__(self, plan: MixPlan, sample_rate_hertz: int) -> None:
         routed = {strip.bus for strip in plan.strips if strip.bus}
         self._loudness = {name: LoudnessMeter(sample_rate_hertz, 2) for name in sorted(routed)}
+        # Of the sum as it sounds: a separator's stems are partly alike, their powers do not add up.
+        self._bands = {name: ErbMeter(sample_rate_hertz) for name in sorted(routed)}
         self.meter = StereoMeter()
         self.peak = 0.0
 
@@ -306,6 +304,7 @@ class Source:
         """Take in a block of every bus, and of what goes to the mix directly."""
         for name, meter in self._loudness.items():
             meter.process(to_float32(sums[name]))
+            self._bands[name].process(sums[name])
         total = np.sum(list(sums.values()), axis=0)
         self.meter.process(total)
         self.peak = max(self.peak, float(np.max(np.abs(total), initial=0.0)))
@@ -313,6 +312,10 @@ class Source:
     def loudness_lufs(self, bus: str) -> float | None:
         """Of one bus."""
         return self._loudness[bus].integrated_lufs if bus in self._loudness else None
+
+    def bus_levels(self) -> dict[str, Levels]:
+        """Auditory levels of every bus."""
+        return {name: meter.levels_db for name, meter in self._bands.items()}
 
     @property
     def crest_factor_db(self) -> float | None:

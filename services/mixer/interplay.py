@@ -1,7 +1,7 @@
 """What strips do to one another: who gives way to whom, while it needs the room.
 
-Voices have the first claim. Strips of music that cover them (`masking`) give way in the bands where they do, while
-voices sing there and no longer; apart from that all music steps back a little under the lead. The bass gives way to
+Voices have the first claim. Strips of music that cover them (`masking`) give way in the bands of hearing where they do,
+while they do; apart from that all music steps back a little under the lead. The bass gives way to
 the strokes of a kick at 40 to 120 Hz, ahead of them. Every move is a processor with a sidechain, so a plan shows it.
 """
 
@@ -15,20 +15,24 @@ import numpy as np
 
 from outboard.audio.analysis import Analysis
 from outboard.audio.dynamic_eq import DynamicBandSettings
-from outboard.audio.processors import Compressor, DynamicEqualizer, Processor
+from outboard.audio.processors import Compressor, DynamicEqualizer, Processor, Unmasker
 from services.mixer.brief import MAX_EQUALIZER_DB, Brief
 from services.mixer.buses import VOCAL_BUS
 from services.mixer.console import Strip
 from services.mixer.hearing import KICK_HERTZ, KICK_Q, Strokes
-from services.mixer.masking import CENTRES_HERTZ, WIDTHS_HERTZ, Levels, masking, relief, summed
+from services.mixer.masking import CENTRES_HERTZ, PLAYING_DB, WIDTHS_HERTZ, Levels, masking, relief, summed
 from services.mixer.roles import DRUMS, VOICES
 
 LABELS = ("masking", "kick_sidechain", "lead_sidechain")
-# Bands that one strip gives way in, at most.
-_MOST_BANDS = 10
 # A cut that frees less than this share of what is covered is not worth its price; a bass pays more for it.
-_LEAST_RELIEF = 0.005
-_LEAST_BASS_RELIEF = 0.06
+_LEAST_RELIEF = 0.0025
+_LEAST_BASS_RELIEF = 0.03
+# Levels of the music over the voices in a band from which, and up to which, it gives way. A masker reaches into its
+# neighbours as well, so it begins a little before it covers its own band.
+_BEGINS_DB, _ENDS_DB = -9.0, 16.0
+_UNMASK_ATTACK_MS, _UNMASK_RELEASE_MS = 10.0, 40.0
+# A strip further under the music than this covers nothing by itself.
+_LEAST_SHARE_DB = -6.0
 # A bass keeps its fundamentals; its overtones may give way.
 _ABOVE_BASS_HERTZ = 150.0
 _LOOKAHEAD_MS = 7.0
@@ -48,10 +52,11 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Sung:
-    """All voices of a mix: levels at their faders, levels before them, and the key that they are."""
+    """All voices of a mix: levels at their faders, levels before them, what the faders do, and the key they are."""
 
     levels: Levels
     raw: Levels
+    fader_db: float
     key: str
 
     @classmethod
@@ -59,7 +64,8 @@ class _Sung:
         """One voice drives by itself, several by the sum of their stems, which is their bus."""
         raw = [np.asarray(one.levels - np.float32(one.strip.gain_db), np.float32) for one in voices]
         key = voices[0].strip.stem if len(voices) == 1 else VOCAL_BUS
-        return cls(summed([one.levels for one in voices]), summed(raw), key)
+        heard, keyed = summed([one.levels for one in voices]), summed(raw)
+        return cls(heard, keyed, float(np.mean(heard - keyed)) if len(keyed) else 0.0, key)
 
 
 def among(brief: Brief, strips: Sequence[Strip]) -> tuple[Strip, ...]:
@@ -97,16 +103,37 @@ def _unmasked(brief: Brief, part: _Part, sung: _Sung, others: Sequence[_Part]) -
     gains = relief(sung.levels, part.levels, rest, depth)
     is_bass = part.strip.role == "bass"
     lowest, least = (_ABOVE_BASS_HERTZ, _LEAST_BASS_RELIEF) if is_bass else (0.0, _LEAST_RELIEF)
-    wanted = [band for band in _peaks(gains) if gains[band] >= least * found.index and CENTRES_HERTZ[band] >= lowest]
-    worst = sorted(wanted[:_MOST_BANDS])
-    if not worst:
+    wanted = [b for b, gain in enumerate(gains) if gain >= least * found.index and CENTRES_HERTZ[b] >= lowest]
+    if not wanted:
         return None
-    where = ", ".join(f"{CENTRES_HERTZ[band]:.0f}" for band in worst)
+    low, high = (CENTRES_HERTZ[b] + side * WIDTHS_HERTZ[b] for b, side in ((wanted[0], -0.5), (wanted[-1], 0.5)))
     brief.note(
         f"The music covers {100 * found.index:.0f} % of the voices: {part.strip.stem} gives way by up to "
-        f"{depth:.1f} dB at {where} Hz while they sing there."
+        f"{depth:.1f} dB where it covers them, from {low:.0f} to {high:.0f} Hz."
     )
-    return Processor("masking", DynamicEqualizer(tuple(_band(sung, band, depth) for band in worst)))
+    off = _share_db(part, rest) + sung.fader_db - part.strip.gain_db
+    return Processor(
+        "masking",
+        Unmasker(
+            sidechain=sung.key,
+            range_db=-depth,
+            begins_db=round(_BEGINS_DB + off, 2),
+            ends_db=round(_ENDS_DB + off, 2),
+            threshold_db=round(float(sung.raw.max()) - PLAYING_DB, 2),
+            low_hertz=round(max(low, lowest), 1),
+            high_hertz=round(high, 1),
+            attack_ms=_UNMASK_ATTACK_MS,
+            release_ms=_UNMASK_RELEASE_MS,
+        ),
+    )
+
+
+def _share_db(part: _Part, rest: Sequence[Levels]) -> float:
+    """How far a strip usually stands under all music, of which it sees itself only."""
+    whole = summed([part.levels, *rest])
+    own = part.levels[: len(whole)]
+    heard = whole > whole.max(axis=1, keepdims=True) - PLAYING_DB
+    return max(float(np.mean((own - whole)[heard])), _LEAST_SHARE_DB)
 
 
 def _under_lead(brief: Brief, part: _Part, lead: _Part) -> Processor | None:
@@ -173,27 +200,3 @@ def _kick(parts: Sequence[_Part], brief: Brief) -> tuple[_Part, Strokes] | None:
     """The strip with the loudest strokes at 40 to 120 Hz: the kick, or the drums that hold one."""
     found = [(s.level_dbfs, p.strip.stem, p, s) for p in parts if (s := brief.heard[p.strip.stem].strokes) is not None]
     return max(found, key=lambda one: one[:2])[2:] if found else None
-
-
-def _peaks(bands: Sequence[float]) -> list[int]:
-    """Bands by what a cut there frees, the most first; of neighbours only the stronger."""
-    chosen: list[int] = []
-    for band in sorted(range(len(bands)), key=lambda one: (-bands[one], one)):
-        if all(abs(band - other) > 2 for other in chosen):
-            chosen.append(band)
-    return chosen
-
-
-def _band(sung: _Sung, band: int, depth_db: float) -> DynamicBandSettings:
-    """A cut three ERB wide that opens as the voices' level in it comes near its usual one."""
-    usual = float(np.percentile(sung.raw[:, band], 75))
-    return DynamicBandSettings(
-        frequency_hertz=CENTRES_HERTZ[band],
-        q=min(CENTRES_HERTZ[band] / (3.0 * WIDTHS_HERTZ[band]), 20.0),
-        ratio=8.0,
-        range_db=-depth_db,
-        threshold_db=max(usual - 10.0, -90.0),
-        attack_ms=15.0,
-        release_ms=150.0,
-        sidechain=sung.key,
-    )

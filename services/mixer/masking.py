@@ -1,9 +1,8 @@
 """How much of one sound another covers, measured in auditory bands.
 
-The spectrum is taken every quarter of a second and summed in bands of one ERB (equivalent rectangular bandwidth,
-B. R. Glasberg and B. C. J. Moore, *Derivation of auditory filter shapes from notched-noise data*, Hearing Research 47,
-1990): ERB number = 21.4 lg(1 + 0.00437 f). A masker reaches into its neighbours, by 10 dB less for every band upward
-and by 25 dB less for every band downward (the slopes of the spreading function at ordinary levels, rounded).
+The spectrum is taken every quarter of a second and summed in bands of one ERB (`outboard.audio.erb`). A masker reaches
+into its neighbours, by 10 dB less for every band upward and by 25 dB less for every band downward (the slopes of the
+spreading function at ordinary levels, rounded).
 
 A band of the target is covered not at all while the masker is 6 dB under it and wholly when it is 6 dB over it. Bands
 count by the target's power to the 0.3, about as loud as they sound. The index is the covered share of the target's
@@ -20,31 +19,24 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from outboard.audio.erb import erb_hertz, erb_number
+
 Levels = NDArray[np.float32]
 """Power in dB, (moments, bands)."""
 
 MOMENT_SECONDS = 0.25
 """From one moment to the next."""
+PLAYING_DB = 30.0
+"""A sound plays while its loudest band comes within this of its loudest moment."""
 _SIZE = 4096
 _LOW_HERTZ, _HIGH_HERTZ = 40.0, 16_000.0
 _UPWARD_DB, _DOWNWARD_DB = 10.0, 25.0
 _MARGIN_DB = 6.0
 _LOUDNESS_EXPONENT = 0.3
-_PLAYING_DB = 30.0
 # Bands of the target that are this far under its loudest one at the moment are not what is listened to.
 _HEARD_DB = 30.0
 # What can be told: from silence to far over full scale, where float32 powers still have room.
 _FLOOR_DB, _TOP_DB = -100.0, 200.0
-
-
-def erb_number(hertz: float) -> float:
-    """Number of equivalent rectangular bandwidths below ``hertz``."""
-    return 21.4 * math.log10(1.0 + 0.00437 * hertz)
-
-
-def erb_hertz(number: float) -> float:
-    """The frequency below which ``number`` bands lie."""
-    return float((10.0 ** (number / 21.4) - 1.0) / 0.00437)
 
 
 _FIRST = math.floor(erb_number(_LOW_HERTZ))
@@ -151,7 +143,7 @@ def masking(target: Levels, maskers: Collection[Levels]) -> Masking:
         return none
     heard = target[:moments]
     total = heard.max(axis=1)
-    playing = total > max(float(total.max()) - _PLAYING_DB, _FLOOR_DB + 20.0)
+    playing = total > max(float(total.max()) - PLAYING_DB, _FLOOR_DB + 20.0)
     if not playing.any():
         return none
     heard = heard[playing]
@@ -163,7 +155,7 @@ def masking(target: Levels, maskers: Collection[Levels]) -> Masking:
 
 
 def relief(target: Levels, masker: Levels, others: Collection[Levels], cut_db: float) -> tuple[float, ...]:
-    """How much less of the target is covered when the masker is cut by ``cut_db`` around a band, for every band.
+    """How much less of the target is covered in a band when the masker is cut by ``cut_db``, for every band.
 
     Args:
         target: what is covered.
@@ -173,8 +165,7 @@ def relief(target: Levels, masker: Levels, others: Collection[Levels], cut_db: f
     """
     before = masking(target, [masker, *others]).bands
     after = masking(target, [np.asarray(masker - np.float32(cut_db)), *others]).bands
-    gains = np.subtract(before, after)
-    return tuple(float(gain) for gain in np.convolve(gains, (0.5, 1.0, 0.5), mode="same"))
+    return tuple(float(gain) for gain in np.subtract(before, after))
 
 
 def indices(levels: Mapping[str, Levels]) -> dict[str, float]:

@@ -66,7 +66,7 @@ def plan(
     groups = balance.kept(brief, placed, buses.treated(brief, placed, sums))
     placed, effects = space.sent(brief, placed)
     peak = PEAK_TARGET_DBFS if settings.peak_target_dbfs is None else settings.peak_target_dbfs
-    chain = (*song_rules.song_chain(brief), *buses.mix_glue(brief, placed))
+    chain = (*song_rules.song_chain(brief, placed, groups), *buses.mix_glue(brief, placed))
     return MixPlan(placed, (*groups, *effects), master_chain=chain, notes=tuple(brief.notes), peak_target_dbfs=peak)
 
 

@@ -30,6 +30,7 @@ from outboard.audio.processors import (
     StereoField,
     StereoWidth,
     TransientShaper,
+    Unmasker,
 )
 from outboard.audio.reporting import Warning
 from outboard.audio.stereo import MAX_SIDE_GAIN
@@ -67,9 +68,9 @@ class Result:
 def reductions_db(plan: MixPlan, result: Result) -> list[tuple[str, str, float]]:
     """Part, label and average reduction in dB of every processor that moves the whole of its signal.
 
-    Gates are there to reduce; what a dynamic equaliser cuts in a band is judged as an equaliser's gain.
+    Gates are there to reduce; what a dynamic equaliser or an unmasker cuts in a band is judged as an equaliser's gain.
     """
-    others = (Expander, DynamicEqualizer, DeEsser)
+    others = (Expander, DynamicEqualizer, DeEsser, Unmasker)
     beside = {(name, one.label) for name, one in _placed(plan) if isinstance(one.kind, others)}
     return [
         (part.name, one.label, -one.average_gain_db)
@@ -233,7 +234,7 @@ def _equalizer_gains_db(plan: MixPlan) -> Iterator[float]:
             yield from (abs(b.gain_db) for b in kind.bands if b.shape in ("peak", "low_shelf", "high_shelf"))
         elif isinstance(kind, DynamicEqualizer):
             yield from (abs(b.range_db) for b in kind.bands)
-        elif isinstance(kind, DeEsser):
+        elif isinstance(kind, DeEsser | Unmasker):
             yield abs(kind.range_db)
         elif isinstance(kind, LinearPhaseEqualizer):
             yield from (abs(point.gain_db) for point in kind.points)

@@ -3,57 +3,86 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from outboard.audio.analysis import Analysis
 from outboard.audio.processors import BandExtender, Compressor, Processor, StereoField
 from outboard.audio.stereo import StereoFieldBand
 from services.mixer.brief import Brief, beyond
+from services.mixer.console import Bus, Strip
+from services.mixer.stereo_forecast import Field, FieldBand, after_strips
 
 LABELS = ("stereo_field", "expander", "air")
-# Beyond their limits by this much, width and pressed dynamics are met in full.
-_FULL_WIDTH_EXCESS_DB = 1.5
+# Beyond its limit by this much, pressed dynamics are met in full.
 _FULL_CREST_LACK_DB = 2.5
+# A sum that is too wide is brought this far under its limit: the forecast is good to half of that.
+_WIDTH_MARGIN_DB = 1.0
 
 
-def song_chain(brief: Brief) -> tuple[Processor, ...]:
+def song_chain(brief: Brief, strips: Sequence[Strip], buses: Sequence[Bus]) -> tuple[Processor, ...]:
     """What only the whole song can tell; empty for supplied stems."""
     if brief.song is None:
         return ()
-    chain = (_expander(brief, brief.song), _stereo_field(brief, brief.song), _air(brief, brief.song))
+    field = after_strips(brief, brief.song, strips, buses)
+    chain = (_expander(brief, brief.song), _stereo_field(brief, brief.song, field), _air(brief, brief.song))
     return tuple(brief.slot(processor) for processor in chain if processor is not None)
 
 
-def _stereo_field(brief: Brief, song: Analysis) -> Processor | None:
-    """Bands of a too wide song are narrowed, bands that lean to an edge are brought back."""
+def _stereo_field(brief: Brief, song: Analysis, field: Field | None) -> Processor | None:
+    """A sum that is too wide is narrowed to where it is not; bands that lean to an edge are brought back."""
+    if field is None:
+        return None
     p = brief.preset
-    narrowing = brief.amount * _too_wide(brief, song)
     moving = (
         brief.amount * p["mix.recentre"] * min(1.0, 3.0 * beyond(song.hard_panning_index, p["mix.panning_tolerance"]))
     )
+    leans = [moving * math.copysign(max(0.0, abs(b.lean) - p["mix.lean_tolerance"]), b.lean) for b in field.bands]
+    centred = replace(
+        field, bands=tuple(_centred(band, recentre) for band, recentre in zip(field.bands, leans, strict=True))
+    )
+    narrowing = brief.amount * _narrowing(brief, field, centred)
     bands = []
-    for band in song.stereo_bands:
-        recentre = moving * math.copysign(max(0.0, abs(band.lean) - p["mix.lean_tolerance"]), band.lean)
-        # What is left of the side once the leaning part is out of it: sum |S - a M|^2 over sum |M|^2.
-        ratio = max(10.0 ** (band.mid_side_ratio_db / 10.0) - 2.0 * recentre * band.lean + recentre**2, 1e-6)
-        over = max(0.0, 10.0 * math.log10(ratio) - p["mix.width_limit_db"])
-        side_gain = min(10.0 ** (-narrowing * over / 20.0), brief.width_cap)
+    for band, recentre, gain in zip(field.bands, leans, _side_gains(brief, centred, narrowing), strict=True):
+        side_gain = min(gain, brief.width_cap)
         if side_gain < 0.99 or abs(recentre) > 0.01:
             bands.append(StereoFieldBand(band.low_hertz, band.high_hertz, side_gain, recentre))
     if not bands:
         return None
     moved = sum(1 for band in bands if abs(band.recentre) > 0.01)
-    brief.note(f"Sides: {len(bands)} bands are corrected, {moved} of them brought back from an edge.")
+    brief.note(
+        f"Behind the strips the side is at {field.whole_db:.1f} dB against the mid, {field.mean_db:.1f} in the mean of "
+        f"its bands: {len(bands)} bands are corrected, {moved} of them brought back from an edge."
+    )
     return Processor("stereo_field", StereoField(tuple(bands)))
 
 
-def _too_wide(brief: Brief, song: Analysis) -> float:
-    """0 for a song as wide as records are, 1 from 1.5 dB beyond."""
-    p = brief.preset
-    if song.mid_side_ratio_db is None or not song.stereo_bands:
+def _centred(band: FieldBand, recentre: float) -> FieldBand:
+    """What is left of the side once the leaning part is out of it: sum |S - a M|^2."""
+    side = max(band.side + (recentre**2 - 2.0 * recentre * band.lean) * band.mid, 1e-6 * band.mid)
+    return replace(band, side=side)
+
+
+def _side_gains(brief: Brief, field: Field, narrowing: float) -> list[float]:
+    """Of every band, that share of its way down to the preset's limit."""
+    over = [10.0 * math.log10(band.side / band.mid) - brief.preset["mix.width_limit_db"] for band in field.bands]
+    return [10.0 ** (-narrowing * max(0.0, one) / 20.0) for one in over]
+
+
+def _narrowing(brief: Brief, field: Field, centred: Field) -> float:
+    """The least share of the way to the limits after which the sum is as wide as records are; 0 for one that is."""
+    gate, most = brief.preset["mix.width_gate_db"], brief.preset["mix.width_sum_limit_db"]
+    if field.mean_db <= gate and field.whole_db <= most:
         return 0.0
-    mean_db = sum(band.mid_side_ratio_db for band in song.stereo_bands) / len(song.stereo_bands)
-    excess = max(mean_db - p["mix.width_gate_db"], song.mid_side_ratio_db - p["mix.width_sum_limit_db"])
-    return min(max(excess / _FULL_WIDTH_EXCESS_DB, 0.0), 1.0)
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        gains = _side_gains(brief, centred, middle)
+        bands = tuple(replace(b, side=b.side * g**2) for b, g in zip(centred.bands, gains, strict=True))
+        left = replace(centred, bands=bands)
+        enough = left.mean_db <= gate and left.whole_db <= most - _WIDTH_MARGIN_DB
+        low, high = (low, middle) if enough else (middle, high)
+    return high
 
 
 def _expander(brief: Brief, song: Analysis) -> Processor | None:

@@ -32,6 +32,7 @@ from outboard.audio.processors import (
     StereoField,
     StereoWidth,
     TransientShaper,
+    Unmasker,
 )
 from outboard.audio.stereo import StereoFieldBand
 
@@ -56,6 +57,7 @@ KINDS: dict[str, ProcessorKind] = {
     "echo": Delay(30.0, mix=0.2),
     "room": Reverb("room", 0.3, predelay_ms=5.0, mix=0.2),
     "chorus": Chorus(mix=0.2),
+    "unmasker": Unmasker(),
 }  # fmt: skip
 ALL = tuple(Processor(label, kind) for label, kind in KINDS.items())
 
