@@ -83,8 +83,10 @@ class WeightsFolder:
         file = next(file for file in self.model.files if file.name == name)
         found = self._candidate(file)
         if found is None:
+            some = "all " if any(self._candidate(other) for other in self.model.files) else ""
+            command = f"`outboard models pull {self.model.name}` fetches them"
             raise FailedPrecondition(
-                f"the weights of {self.model.name} are not here: `outboard models pull {self.model.name}` fetches them",
+                f"the weights of {self.model.name} are not {some}here: {command}",
                 reason="MODEL_WEIGHTS_MISSING",
             )
         with self._telling():

@@ -141,8 +141,10 @@ class Finish:
             warnings += [audio_pb2.Warning(**entry) for entry in ingested.facts["warnings"]]
         separation = await self._report(outcome.separation, separator_service_pb2.SeparationReport)
         restorations = {}
+        for done in (outcome.separation, *outcome.restorations):
+            for code, text, stem in done.warnings if done else ():
+                warnings.append(audio_pb2.Warning(code=code, message=text, stem=stem))
         for done in outcome.restorations:
-            warnings += [audio_pb2.Warning(code=code, message=text, stem=stem) for code, text, stem in done.warnings]
             if done.prefix:
                 found = await self._found(done)
                 restorations[done.audio[0].name] = found.message("report", restorer_service_pb2.RestorationReport)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from outboard.audio.stems import DEFAULT_STEM_COUNT
@@ -12,6 +13,7 @@ from outboard.v1 import audio_pb2, job_service_pb2, mixer_service_pb2, separator
 from services.orchestrator.engines import EngineCatalogue
 
 Settings = separator_service_pb2.SeparationSettings
+_NEVER_INSTALLED = ("MODEL_WEIGHTS_MISSING", "ENGINE_UNAVAILABLE")
 
 
 def separation_of(job: job_service_pb2.Job) -> Settings:
@@ -53,6 +55,24 @@ async def separation_engine(catalogue: EngineCatalogue, job: job_service_pb2.Job
         ):
             raise InvalidInput(wrong, field=_field(job, "stem_count" if settings.stem_count else "engine"))
     return await catalogue.resolve(settings.engine, _field(job, "engine"), stem_count_of(job))
+
+
+async def stand_in_warnings(
+    catalogue: EngineCatalogue, job: job_service_pb2.Job, engine: audio_pb2.EngineInfo
+) -> tuple[tuple[str, str, str], ...]:
+    """A warning (code, message, stem) for each better engine that should have run, had its weights not been damaged or
+    its model server away. One that was never installed here is no news.
+    """
+    if separation_of(job).engine:
+        return ()
+    better = itertools.takewhile(lambda each: each.name != engine.name, await catalogue.all())
+    return tuple(
+        ("ENGINE_STAND_IN", f"{engine.name} separated, as {each.name} cannot run now: {each.unavailable_reason}", "")
+        for each in better
+        if not each.available
+        and stem_count_of(job) in each.stem_counts
+        and each.unavailable_error not in _NEVER_INSTALLED
+    )
 
 
 def used_settings(

@@ -32,7 +32,7 @@ from services.orchestrator.peers import Peers
 from services.orchestrator.plugins import plugin_engine, plugin_names
 from services.orchestrator.progress import Stage, State
 from services.orchestrator.results import Draft, Result, find, plain, result_prefix
-from services.orchestrator.separation import separation_engine, separation_of, sound_numbers
+from services.orchestrator.separation import separation_engine, separation_of, sound_numbers, stand_in_warnings
 from services.orchestrator.threads import in_thread, stoppable
 
 _LONGEST_CALL_SECONDS = 3600.0
@@ -111,6 +111,7 @@ class Steps:
             format=audio.format(), settings=separation_of(job.specification), facts=await self._facts(song)
         )
         engine = await separation_engine(self._peers.separator_engines, job.specification)
+        warnings = await stand_in_warnings(self._peers.separator_engines, job.specification, engine)
         config.settings.engine = engine.name
         prefix = result_prefix(tenant, "separate", [engine], plain(config), [audio.sha256])
 
@@ -130,7 +131,7 @@ class Steps:
         result, reused = await self._workshop.result(job, prefix, produce)
         job.progress.finish(Stage.STAGE_SEPARATE, reused=reused)
         stems = (audio_ref(result, name, name, SEPARATED_ROLES[name]) for name in result.facts["stems"])
-        return Done(prefix, tuple(stems))
+        return Done(prefix, tuple(stems), warnings)
 
     async def restore(self, tenant: str, job_id: str, stem: AudioRef, names: list[str]) -> Done:
         """One stem to a cleaner stem. A restorer that fails costs the restoration, never the job."""

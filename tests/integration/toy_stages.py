@@ -55,6 +55,7 @@ class Behaviour:
     """What the toys do, and what they were asked."""
 
     calls: Counter[str] = field(default_factory=Counter)
+    better_engines: list[audio_pb2.EngineInfo] = field(default_factory=list)
     running: Counter[str] = field(default_factory=Counter)
     seconds_per_chunk: dict[str, float] = field(default_factory=dict)
     errors: dict[str, list[OutboardError]] = field(default_factory=dict)
@@ -109,7 +110,7 @@ class Toys(
         answer = type(request).__name__.replace("Request", "Response")
         modules = (separator_service_pb2, restorer_service_pb2, mixer_service_pb2, master_service_pb2)
         kind = next(getattr(module, answer) for module in modules if hasattr(module, answer))
-        return kind(engines=[ENGINE])
+        return kind(engines=[*self._behaviour.better_engines, ENGINE])
 
     async def Separate(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
         await self._behaviour.begin("separate")

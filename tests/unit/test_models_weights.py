@@ -277,6 +277,8 @@ def test_some_of_the_files_are_incomplete(site: Site, tmp_path: Path) -> None:
     assert (folder.presence().state, folder.presence().problem) == ("incomplete", "1 of its 3 files is missing")
     folder.require("sig0.safetensors").unlink()
     assert folder.presence().problem == "2 of its 3 files are missing"
+    with pytest.raises(FailedPrecondition, match="the weights of toy are not all here: `outboard models pull toy`"):
+        folder.digest()
 
 
 def test_a_folder_copied_whole_stays_verified(site: Site, tmp_path: Path) -> None:
