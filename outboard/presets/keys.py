@@ -59,7 +59,9 @@ _STRIPS = {
 }
 _BETWEEN_STRIPS = {
     "mix.masking.tolerance": Key("index", 0, 1, "share of the voices that the music may cover before it gives way"),
-    "mix.masking.cut_db": Key("dB", 0, 4, "furthest that a strip gives way in a band of hearing while it covers voices there"),
+    "mix.masking.cut_db": Key(
+        "dB", 0, 4, "furthest that a strip gives way in a band of hearing while it covers voices there"
+    ),
     "mix.sidechain.kick_bass_db": Key("dB", 0, 6, "furthest that the bass gives way at 40 to 120 Hz under the kick"),
     "mix.sidechain.lead_music_db": Key("dB", 0, 1.5, "how far music steps back while the lead sings; 0: not at all"),
 }
