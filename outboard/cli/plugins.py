@@ -31,7 +31,7 @@ def list_plugins(as_json: AsJson = False) -> None:
     table = Table("name", "version", "maker", "channels", "latency", "usable")
     for facts in found:
         told = "yes" if facts.usable else f"{facts.reason}: {facts.message}"
-        shown = (str(facts.channels), str(facts.latency_frames)) if facts.usable else ("", "")
+        shown = (str(facts.channels), _latency(facts)) if facts.usable else ("", "")
         table.add_row(facts.name, facts.version, facts.manufacturer, *shown, told)
     output.console.print(table)
     output.console.print(f"searched: {', '.join(folders)}", highlight=False, soft_wrap=True)
@@ -66,6 +66,12 @@ def _host() -> Iterator[PluginHost]:
         host.close()
 
 
+def _latency(facts: PluginFacts) -> str:
+    if facts.latency_frames == facts.reported_latency_frames:
+        return str(facts.latency_frames)
+    return f"{facts.latency_frames} (it says {facts.reported_latency_frames})"
+
+
 def _plain(facts: PluginFacts) -> dict[str, Any]:
     return {
         "name": facts.name,
@@ -73,6 +79,7 @@ def _plain(facts: PluginFacts) -> dict[str, Any]:
         "manufacturer": facts.manufacturer,
         "channels": facts.channels,
         "latency_frames": facts.latency_frames,
+        "reported_latency_frames": facts.reported_latency_frames,
         "digest": facts.digest,
         "usable": facts.usable,
         "reason": facts.reason,

@@ -1023,6 +1023,7 @@ class PluginInfo(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    REPORTED_LATENCY_FRAMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As plans and presets name it."""
     version: _builtins.str
@@ -1034,11 +1035,13 @@ class PluginInfo(_message.Message):
     channels: _builtins.int
     """2; 1 where it is mono, and one instance runs for each channel."""
     latency_frames: _builtins.int
-    """Latency that it reports at 48 kHz, in frames; it is compensated."""
+    """Latency in frames, measured with an impulse at 48 kHz; it is compensated."""
     reason: _builtins.str
     """Why it cannot be used, a name of ErrorReason; empty where it can."""
     message: _builtins.str
     """The same for a person."""
+    reported_latency_frames: _builtins.int
+    """Latency that it reports, in frames: where it is another than the measured one, a mix with the plugin warns."""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___PluginParameter]:
         """Its parameters."""
@@ -1055,10 +1058,11 @@ class PluginInfo(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         parameters: _abc.Iterable[Global___PluginParameter] | None = ...,
+        reported_latency_frames: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "digest", b"digest", "latency_frames", b"latency_frames", "manufacturer", b"manufacturer", "message", b"message", "name", b"name", "parameters", b"parameters", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "digest", b"digest", "latency_frames", b"latency_frames", "manufacturer", b"manufacturer", "message", b"message", "name", b"name", "parameters", b"parameters", "reason", b"reason", "reported_latency_frames", b"reported_latency_frames", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

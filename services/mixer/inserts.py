@@ -13,12 +13,15 @@ from outboard.audio.plugins.facts import PluginChoice
 from outboard.audio.plugins.mappings import Unmapped, mapped
 from outboard.audio.plugins.rack import PluginRack
 from outboard.audio.processors import Plugin, Processor, member_name
+from outboard.audio.reporting import Warning
 from outboard.errors import InvalidInput, Violation
 from outboard.presets import nearest
 from outboard.presets.keys import ROLES
 from services.mixer.check import MIX_NAME, MOST_PLUGINS
 from services.mixer.console import INSERT, MixPlan
 
+UNMAPPED = "PLUGIN_UNMAPPED"
+"""Code of the warning that an installed plugin cannot be set to what its slot does."""
 _BUS_SUFFIX = "_bus"
 
 
@@ -49,6 +52,7 @@ class Inserts:
         self._rack = rack
         self._count = 0
         self.notes: list[str] = []
+        self.warnings: list[Warning] = []
         wrong: list[Violation] = []
         for slot, plugin in sorted(self._wanted.items()):
             where = f"{path}[{slot}]"
@@ -101,7 +105,9 @@ class Inserts:
             try:
                 numbers, choices = mapped(facts, processor.kind)
             except Unmapped as error:
-                self.notes.append(f"{name}: the native {label} stays, as {error}.")
+                told = f"{name}: the native {label} stays, as {error}."
+                self.notes.append(told)
+                self.warnings.append(Warning(UNMAPPED, told, name))
                 return processor
         self.notes.append(f"{name}: {plugin.name} has the slot of the native {member_name(processor.kind)} ({label}).")
         given = Plugin(

@@ -38,6 +38,8 @@ from services.mixer.rails import MOST_ROUNDS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Call = StageCall[mixer_service_pb2.MixRequest, mixer_service_pb2.MixResponse]
+Planner = Callable[[Mapping[str, Analysis], Mapping[str, Sound | None], Mapping[str, Heard]], MixPlan]
+"""From measurements and sounds of the stems to all numbers of the mix."""
 
 # Share of the work that is measuring the stems.
 _ANALYSIS_SHARE = 0.4
@@ -94,7 +96,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         return [replace(self._plugins.find(name), name=name) for name in names] if names else self._plugins.all()
 
     def _planned(self, config: mixer_service_pb2.MixConfig, analyses: Mapping[str, Analysis]) -> MixPlan:
-        planner = _planner(config, self._plugins)
+        planner, _ = _planner(config, self._plugins)
         if config.HasField("plan"):
             return self._given_plan(config, [stem.name for stem in config.stems], config.format.sample_rate_hertz)
         return planner(analyses, {}, {})
@@ -124,7 +126,7 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
         formats = self._formats(config)
         settings = from_message(config.settings, MixSettings, "config.settings.")
         # What cannot be rendered is refused before the stems are sent.
-        planner = _planner(config, self._plugins)
+        planner, inserts = _planner(config, self._plugins)
         given = self._given_plan(config, formats, form.sample_rate_hertz) if config.HasField("plan") else None
         layouts = {name: (stem.sample_rate_hertz, stem.channels) for name, stem in formats.items()}
         with Intake(layouts, form.sample_rate_hertz, self._directory) as intake:
@@ -155,7 +157,8 @@ class MixerServicer(mixer_service_pb2_grpc.MixerServiceServicer):
                         _MIX_CHANNELS,
                         _chunk,
                     )
-        message = to_message(replace(report, engine=engine_info(settings.engine)), mixer_service_pb2.MixReport)
+        report = replace(report, engine=engine_info(settings.engine), warnings=(*report.warnings, *inserts.warnings))
+        message = to_message(report, mixer_service_pb2.MixReport)
         message.run.CopyFrom(clock.run_info(report.frames, form.sample_rate_hertz))
         yield mixer_service_pb2.MixResponse(report=message)
 
@@ -188,10 +191,8 @@ def _told(stems: dict[str, Audio], call: Call) -> Iterator[tuple[str, Audio]]:
         yield name, stem
 
 
-def _planner(
-    config: mixer_service_pb2.MixConfig, host: PluginHost
-) -> Callable[[Mapping[str, Analysis], Mapping[str, Sound | None], Mapping[str, Heard]], MixPlan]:
-    """What decides the plan from measurements and sounds of the stems; all else in the config is checked here."""
+def _planner(config: mixer_service_pb2.MixConfig, host: PluginHost) -> tuple[Planner, Inserts]:
+    """What decides the plan, and what gives its slots to plugins; all in the config but a plan is checked here."""
     settings = from_message(config.settings, MixSettings, "config.settings.")
     check_settings(settings)
     roles = {
@@ -215,7 +216,7 @@ def _planner(
         decided = plan(analyses, found, song, preset, settings, sure, heard)
         return inserts.into(decided, settings.bypass) if decides(settings) else decided
 
-    return planned
+    return planned, inserts
 
 
 def _frames(stems: Mapping[str, Audio]) -> int:
@@ -230,6 +231,7 @@ def _plugin_info(facts: PluginFacts) -> mixer_service_pb2.PluginInfo:
         digest=facts.digest,
         channels=facts.channels,
         latency_frames=facts.latency_frames,
+        reported_latency_frames=facts.reported_latency_frames,
         reason=facts.reason,
         message=facts.message,
         parameters=[

@@ -7,16 +7,20 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from outboard.audio.chain import Chain
+from outboard.audio.filters import SosFilter, butterworth_low_pass
+from outboard.audio.fir import linear_phase_taps
 from outboard.audio.plugins.facts import PluginFailed, parameter_faults
 from outboard.audio.plugins.host import BLOCK_FRAMES, PluginHost, PluginLimits, host_from
+from outboard.audio.plugins.latency import true_latency_frames
 from outboard.audio.plugins.rack import HostedPlugin, PluginRack
-from outboard.audio.processors import Compressor, Plugin, Processor
+from outboard.audio.processors import Compressor, Delay, Plugin, Processor
 from outboard.settings import PluginSettings
 from tests.plugins import copy_bundle, crashing_bundle, old_bundle, zam_folder
 
@@ -130,7 +134,7 @@ def test_a_file_that_changed_is_looked_at_again(tmp_path: Path) -> None:
 
 def test_all_plugins_are_listed_by_name() -> None:
     """Everything in the folders, those that are no use with their reason; of one name the first folder's counts."""
-    host = PluginHost((zam_folder(), zam_folder()), PluginLimits(load_seconds=2.0, warm_processes=0))
+    host = PluginHost((zam_folder(), zam_folder()), PluginLimits(load_seconds=6.0, warm_processes=0))
     found = host.all()
     names = [facts.name for facts in found]
     assert names == sorted(names, key=str.lower)
@@ -198,6 +202,78 @@ def test_latency_is_taken_out(host: PluginHost, name: str) -> None:
     with PluginRack(host) as rack:
         out = through(rack, Plugin(name), sound)
     assert int(np.argmax(np.abs(out[0]))) == 2_345
+
+
+def test_latencies_are_measured(host: PluginHost) -> None:
+    """Debian's plugins all come when they say, and an impulse shows it: through a mono one, a gate, a filter."""
+    names = ("ZaMaximX2", "ZamCompX2", "ZamEQ2", "ZamGateX2", "ZamPhono", "ZamTube", "ZamDelay")
+    found = {name: host.find(name) for name in names}
+    assert {name: one.latency_frames for name, one in found.items()} == dict.fromkeys(names, 0) | {"ZaMaximX2": 480}
+    assert all(one.latency_frames == one.reported_latency_frames for one in found.values())
+
+
+LATE = Plugin("ZamDelay", {"time_ms": 20.0, "dry_wet": 1.0, "feedback": 0.0, "lpf_hz": 20_000.0})
+
+
+def test_a_plugin_that_comes_later_than_it_says_is_compensated_and_told(host: PluginHost) -> None:
+    """ZamDelay, all wet, tells no latency and comes 20 ms late: where no effect of time has the slot, that is taken
+    out, and the warning has both numbers.
+    """
+    sound = np.zeros((2, 6_000), np.float32)
+    sound[:, 2_345] = 0.25
+    with PluginRack(host) as rack:
+        out = through(rack, LATE, sound)
+        (warning,) = rack.warnings()
+    assert int(np.argmax(np.abs(out[0]))) == 2_345
+    assert warning.code == "PLUGIN_LATENCY"
+    assert "ZamDelay says that it is 0 frames late, an impulse through it 960" in warning.message
+
+
+def test_an_echo_is_late_by_design(host: PluginHost) -> None:
+    """In the slot of a native delay the same plugin keeps its 20 ms, and nobody is warned."""
+    sound = np.zeros((2, 6_000), np.float32)
+    sound[:, 2_345] = 0.25
+    echo = replace(LATE, stand_in=Processor("delay", Delay(20.0, 0.0)))
+    with PluginRack(host) as rack:
+        out = through(rack, echo, sound)
+        assert rack.warnings() == ()
+    assert int(np.argmax(np.abs(out[0]))) == 2_345 + 960
+
+
+def impulse_at(*frames: int, size: int = 20_000) -> np.ndarray:
+    response = np.zeros((2, size), np.float32)
+    response[:, list(frames)] = 0.25
+    return response
+
+
+@pytest.mark.parametrize(
+    ("response", "reported", "true"),
+    [
+        (impulse_at(480), 480, 480),
+        (impulse_at(481), 480, 481),
+        (impulse_at(0), 64, 0),
+        (impulse_at(), 64, 64),
+        (impulse_at(15_000), 0, 0),
+        (impulse_at(15_000), 14_000, 14_000),
+        (impulse_at(10, 3_000), 0, 0),
+    ],
+    ids=["right", "one frame off", "earlier", "nothing", "an echo", "long and told", "two of a kind"],
+)
+def test_what_an_impulse_tells_of_latency(response: np.ndarray, reported: int, true: int) -> None:
+    """Sharp responses count to the frame; silence and what comes later than a tenth of a second tell nothing."""
+    assert true_latency_frames(response, reported, RATE) == true
+
+
+@pytest.mark.parametrize(("reported", "true"), [(1_023, 1_023), (0, 1_023), (1_000, 1_000)])
+def test_filters_are_not_taken_for_latency(reported: int, true: int) -> None:
+    """A linear-phase filter counts by its peak, a low-pass that has none to speak of comes when it says."""
+    linear = np.zeros((1, 8_000), np.float32)
+    linear[0, :2_047] = 0.25 * linear_phase_taps([100.0, 2_000.0], [0.0, -40.0], RATE, taps=2_047)
+    assert true_latency_frames(linear, reported, RATE) == true
+    low = np.zeros((1, 8_000), np.float32)
+    low[0, 0] = 0.25
+    low = SosFilter(butterworth_low_pass(150.0, RATE, 4), 1).process(low)
+    assert true_latency_frames(low, 0, RATE) == 0
 
 
 def test_a_mono_plugin_runs_once_per_channel(host: PluginHost) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from outboard.audio.processors import (
     FilterBand,
     Plugin,
     Processor,
+    ProcessorKind,
     Reverb,
 )
 from outboard.errors import InvalidInput
@@ -226,11 +229,11 @@ NOVA = facts("TDR Nova", NOVA_NUMBERS, NOVA_CHOICES)
 
 
 def test_rough_rider_takes_a_compressor() -> None:
-    """In its own names and units, held to its ranges; what it cannot do is told."""
-    numbers, choices = mapped(ROUGH_RIDER, Compressor(-30.0, 4.0, attack_ms=20.0, release_ms=800.0, mix=0.5))
+    """In its own names and units; what it cannot do is told."""
+    numbers, choices = mapped(ROUGH_RIDER, Compressor(-30.0, 4.0, attack_ms=20.0, release_ms=300.0, mix=0.5))
     assert numbers["sensitivity_db"] == 30.0
     assert (numbers["ratio"], numbers["attack_ms"], numbers["mix"]) == (4.0, 20.0, 50.0)
-    assert numbers["release_ms"] == 500.0, "held to its range"
+    assert numbers["release_ms"] == 300.0
     assert choices == {"full_bandwidth": "On"}
     with pytest.raises(Unmapped, match="RoughRider 3 is no reverb"):
         mapped(ROUGH_RIDER, Reverb())
@@ -262,6 +265,47 @@ def test_supermassive_takes_reverb_and_delay() -> None:
     assert (numbers["delay_ms"], numbers["feedback"], numbers["density"]) == (375.0, 40.0, 0.0)
 
 
+def renamed(known: PluginFacts, **names: tuple[str, float, float]) -> PluginFacts:
+    """The facts of a plugin with some parameters under other names, with other ranges."""
+    parameters = {key: one for key, one in known.parameters.items() if key not in names}
+    parameters |= {name: PluginParameter(name, low, high) for name, low, high in names.values()}
+    return replace(known, parameters=parameters)
+
+
+def test_a_mapping_fits_units_and_scales_of_other_versions() -> None:
+    """Seconds and kilohertz, a mix from 0 to 1, the type of a band under either name: the setting means the same."""
+    seconds = renamed(ROUGH_RIDER, attack_ms=("attack_s", 0.0, 1.0), mix=("mix", 0.0, 1.0))
+    numbers, _ = mapped(seconds, Compressor(-30.0, 4.0, attack_ms=20.0, mix=0.5))
+    assert (numbers["attack_s"], numbers["mix"]) == (pytest.approx(0.02), 0.5)
+    kilo = renamed(SUPERMASSIVE, highcut=("highcut_khz", 0.2, 20.0), feedback=("feedback", 0.0, 1.0))
+    numbers, _ = mapped(kilo, Delay(375.0, 0.4, damping_hertz=5_000.0))
+    assert (numbers["highcut_khz"], numbers["feedback"]) == (pytest.approx(5.0), 0.4)
+    types = {key.replace("band_1_type", "type_1"): words for key, words in NOVA_CHOICES.items()}
+    _, choices = mapped(facts("TDR Nova", NOVA_NUMBERS, types), Equalizer((FilterBand("peak", 300.0, -2.0),)))
+    assert choices["type_1"] == "Bell"
+
+
+@pytest.mark.parametrize(
+    ("known", "kind", "told"),
+    [
+        (renamed(ROUGH_RIDER, sensitivity_db=("sensitivty_db", 0.0, 60.0)), NATIVE,
+         "RoughRider3 1.0 has no parameter 'sensitivity'; the nearest are 'sensitivty_db'"),
+        (renamed(ROUGH_RIDER, sensitivity_db=("threshold_db", -60.0, 0.0)), NATIVE, "no parameter 'sensitivity'"),
+        (ROUGH_RIDER, Compressor(-30.0, 4.0, release_ms=800.0),
+         "release_ms of RoughRider3 1.0 would be 800, must be 5 to 500"),
+        (ROUGH_RIDER, Compressor(10.0, 4.0), "sensitivity_db of RoughRider3 1.0 would be -10, must be 0 to 60"),
+        (NOVA, Equalizer((FilterBand("peak", 300.0, -20.0),)), "gain_1_db of TDR Nova 1.0 would be -20"),
+        (facts("TDR Nova", NOVA_NUMBERS, NOVA_CHOICES | {"band_1_type": ("Peak", "Shelf")}),
+         Equalizer((FilterBand("peak", 300.0, -2.0),)), "has no 'Bell': it is one of Peak, Shelf"),
+    ],
+    ids=["misspelt", "renamed", "too slow", "too high", "too deep", "other words"],
+)  # fmt: skip
+def test_what_a_mapping_cannot_say_is_told(known: PluginFacts, kind: ProcessorKind, told: str) -> None:
+    """The nearest names, the range or the words, with the plugin's version: nothing is bent to fit."""
+    with pytest.raises(Unmapped, match=re.escape(told)):
+        mapped(known, kind)
+
+
 def test_another_version_of_a_mapped_plugin_keeps_the_native_processor() -> None:
     """A parameter that it does not have is named, and the plan says why the native processor stays."""
     with pytest.raises(Unmapped, match="has no parameter 'sensitivity'"):
@@ -271,9 +315,12 @@ def test_another_version_of_a_mapped_plugin_keeps_the_native_processor() -> None
         def facts(self, name: str) -> PluginFacts:
             return facts("RoughRider3", {"ratio": (1.0, 9.0)}, {})
 
-    made = given({"compressor": PluginChoice("RoughRider3")}, Rack(None))
+    inserts = Inserts({"mix.compressor": PluginChoice("RoughRider3")}, Rack(None), LABELS, BUSES)
+    made = inserts.into(plan())
     assert ran(made.master_chain) == ["native"]
-    assert any("the native compressor stays" in note for note in made.notes)
+    told = "mix: the native compressor stays, as RoughRider3 1.0 has no parameter 'sensitivity'."
+    assert told in made.notes
+    assert [(warning.code, warning.message) for warning in inserts.warnings] == [("PLUGIN_UNMAPPED", told)]
 
 
 def test_what_a_preset_sets_goes_over_a_mapping() -> None:

@@ -19,6 +19,8 @@ CRASHED = "PLUGIN_CRASHED"
 HUNG = "PLUGIN_HUNG"
 UNSUITABLE = "PLUGIN_UNSUITABLE"
 FAILED = "PLUGIN_FAILED"
+WRONG_LATENCY = "PLUGIN_LATENCY"
+"""Code of the warning that a plugin comes later or earlier than it says."""
 REASONS = (MISSING, WRONG_MACHINE, CRASHED, HUNG, UNSUITABLE, FAILED)
 """Why a plugin does not run: each is an error reason, and the code of the warning where its stand-in runs."""
 
@@ -66,7 +68,8 @@ class PluginFacts:
         path: of its bundle; None where nothing of the name is installed.
         digest: SHA-256 of its binary in hexadecimal.
         channels: 2; 1 for a mono plugin, which runs as one instance per channel.
-        latency_frames: as it reports at 48 kHz before any parameter is set.
+        latency_frames: as it was measured at 48 kHz before any parameter is set.
+        reported_latency_frames: as it says.
         parameters: all of them, by name.
         reason: why it cannot be used, one of `REASONS`; empty where it can.
         message: the same for a person.
@@ -79,6 +82,7 @@ class PluginFacts:
     digest: str = ""
     channels: int = 2
     latency_frames: int = 0
+    reported_latency_frames: int = 0
     parameters: Mapping[str, PluginParameter] = field(default_factory=dict)
     reason: str = ""
     message: str = ""

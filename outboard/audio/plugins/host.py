@@ -7,6 +7,7 @@ cost every song its time limit and is not held against a plugin for ever.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -14,10 +15,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from outboard.audio.plugins.facts import CRASHED, FAILED, HUNG, MISSING, PluginFacts, PluginFailed, PluginParameter
 from outboard.audio.plugins.folders import STANDARD_FOLDERS, binary, bundles, digest, stamp
+from outboard.audio.plugins.latency import IMPULSE, LONGEST_SECONDS, true_latency_frames
 from outboard.audio.plugins.process import PluginProcess
 from outboard.settings import PluginSettings
 
@@ -45,6 +49,13 @@ class PluginLimits:
     block_seconds: float = 10.0
     memory_bytes: int = 4 * 1024**3
     warm_processes: int = 1
+
+
+class Latency(NamedTuple):
+    """Of one plugin as it is set, in frames: what it says, and what an impulse through it shows."""
+
+    reported_frames: int
+    true_frames: int
 
 
 def host_from(settings: PluginSettings) -> PluginHost:
@@ -92,8 +103,8 @@ class PluginHost:
 
     def start(
         self, facts: PluginFacts, sample_rate_hertz: int, numbers: Mapping[str, float], choices: Mapping[str, str]
-    ) -> tuple[PluginProcess, int]:
-        """A process of its own with the plugin loaded and set, and its latency in frames. The caller closes it.
+    ) -> tuple[PluginProcess, Latency]:
+        """A process of its own with the plugin loaded and set, and its latency. The caller closes it.
 
         Raises:
             PluginFailed: it cannot be used, or broke down.
@@ -109,11 +120,19 @@ class PluginHost:
             "choices": dict(choices),
         }
         try:
-            told = process.load(facts.name, self.limits.load_seconds, order)
+            process.load(facts.name, self.limits.load_seconds, order)
+            return process, self._latency(process, sample_rate_hertz)
         except BaseException:
             process.close()
             raise
-        return process, int(told["latency_frames"])
+
+    def _latency(self, process: PluginProcess, sample_rate_hertz: int) -> Latency:
+        """Of the loaded plugin: as it says, and as it is."""
+        reported = int(process.told["latency_frames"])
+        blocks = math.ceil((reported + 2.0 * LONGEST_SECONDS * sample_rate_hertz) / BLOCK_FRAMES)
+        out = process.impulse_response(blocks * BLOCK_FRAMES, IMPULSE, self.limits.load_seconds)
+        response = np.frombuffer(out, np.float32).reshape(-1, blocks * BLOCK_FRAMES)
+        return Latency(reported, true_latency_frames(response, reported, sample_rate_hertz))
 
     def broke(self, error: PluginFailed) -> None:
         """Remembers that a plugin broke down at work: for some minutes it counts as unusable."""
@@ -166,24 +185,27 @@ class PluginHost:
     def _scanned(self, bundle: Path, file: Path) -> PluginFacts:
         facts = PluginFacts(bundle.stem, path=bundle, digest=digest(file))
         try:
-            process, _ = self.start(facts, _SCAN_RATE_HERTZ, {}, {})
+            process, latency = self.start(facts, _SCAN_RATE_HERTZ, {}, {})
         except PluginFailed as error:
             return replace(facts, reason=error.reason, message=error.message)
         try:
-            return _with(facts, process.told, process.parameters(self.limits.load_seconds))
+            return _with(facts, process.told, latency, process.parameters(self.limits.load_seconds))
         except PluginFailed as error:
             return replace(facts, reason=error.reason, message=error.message)
         finally:
             process.close()
 
 
-def _with(facts: PluginFacts, told: Mapping[str, Any], parameters: Sequence[Mapping[str, Any]]) -> PluginFacts:
+def _with(
+    facts: PluginFacts, told: Mapping[str, Any], latency: Latency, parameters: Sequence[Mapping[str, Any]]
+) -> PluginFacts:
     return replace(
         facts,
         version=told["version"],
         manufacturer=told["manufacturer"],
         channels=told["channels"],
-        latency_frames=told["latency_frames"],
+        latency_frames=latency.true_frames,
+        reported_latency_frames=latency.reported_frames,
         parameters={
             entry["name"]: PluginParameter(**{**entry, "choices": tuple(entry.get("choices", ()))})
             for entry in parameters

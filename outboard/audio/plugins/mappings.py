@@ -1,14 +1,18 @@
 """Native settings in the words of three well-known plugins, so that a preset need only name them.
 
-Parameter names are those under which pedalboard shows them: RoughRider 3's stand in pedalboard's README, Valhalla
-Supermassive's are the plugin's own; TDR Nova's are those of its host parameters ("Frequency 1" and so on). Units at the
-end of a name differ between versions of plugin and host, so a name here has none and fits with any. Every number is
-held to the range that the installed plugin tells. What an installed version does not have, or what the plugin cannot
-do, is told (`Unmapped`), and the native processor keeps its slot.
+Parameter names are those under which pedalboard shows them: RoughRider 3's stand in pedalboard's README; TDR Nova's are
+those of its host parameters ("Frequency_1", "Band_1_DynActive" and so on, as programs that write its presets name
+them); Valhalla Supermassive's are the plugin's own ("DelayWarp", "Density"). Units differ between versions of plugin
+and host, so a name here has none and fits with any; times are milliseconds and frequencies hertz, turned into seconds
+and kilohertz where the parameter has those, and a share is one of the parameter's highest value.
+
+Nothing is forced: where the installed version has no such parameter, or one that does not go as far as asked, that is
+told with the nearest names or the range (`Unmapped`), and the native processor keeps its slot.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -25,10 +29,19 @@ from outboard.audio.processors import (
     member_name,
 )
 
+
+class Share(float):
+    """A share, 0 to 1, of the highest value of a parameter, which may be 1 or 100."""
+
+
 Value: TypeAlias = float | str | bool
 Wanted: TypeAlias = dict[str, Value]
+"""Values by name; ``a|b``: the same parameter in different versions."""
 
 _UNIT = re.compile(r"_(db|hz|khz|ms|s|percent|x)$")
+_THOUSANDS = ("khz", "s")
+_NEAREST_NAMES = 3
+_ALMOST = 1e-9  # what rounding may put outside of a range
 _Band: TypeAlias = tuple[str, float, float, float, DynamicBandSettings | None]
 _NOVA_BANDS = 4
 _NOVA_SHAPES = {"peak": "Bell", "low_shelf": "Low Shelf", "high_shelf": "High Shelf"}
@@ -54,17 +67,40 @@ def mapped(facts: PluginFacts, kind: ProcessorKind) -> tuple[dict[str, float], d
         if parameter.choices:
             choices[parameter.name] = _choice(facts, parameter, value)
         elif isinstance(value, str):
-            raise Unmapped(f"{parameter.name} of {facts.name} {facts.version} has no {value!r}")
+            raise Unmapped(f"{parameter.name} of {_told_version(facts)} has no {value!r}")
         else:
-            numbers[parameter.name] = min(max(float(value), parameter.low), parameter.high)
+            numbers[parameter.name] = _number(facts, parameter, value)
     return numbers, choices
 
 
-def _parameter(facts: PluginFacts, name: str) -> PluginParameter:
+def _parameter(facts: PluginFacts, names: str) -> PluginParameter:
+    wanted = names.split("|")
     for parameter in facts.parameters.values():
-        if name in (parameter.name, _UNIT.sub("", parameter.name)):
+        if parameter.name in wanted or _UNIT.sub("", parameter.name) in wanted:
             return parameter
-    raise Unmapped(f"{facts.name} {facts.version} has no parameter {name!r}")
+    near = difflib.get_close_matches(wanted[0], list(facts.parameters), n=_NEAREST_NAMES, cutoff=0.4)
+    hint = f"; the nearest are {', '.join(map(repr, near))}" if near else ""
+    raise Unmapped(f"{_told_version(facts)} has no parameter {' or '.join(map(repr, wanted))}{hint}")
+
+
+def _number(facts: PluginFacts, parameter: PluginParameter, value: float) -> float:
+    """The value in the parameter's unit; one that it cannot take is told, since another would be another sound."""
+    unit = _UNIT.search(parameter.name)
+    if isinstance(value, Share):
+        number = float(value) * parameter.high
+    elif (unit.group(1) if unit else parameter.unit.strip().lower()) in _THOUSANDS:
+        number = 1e-3 * float(value)
+    else:
+        number = float(value)
+    slack = _ALMOST * (parameter.high - parameter.low)
+    if not parameter.low - slack <= number <= parameter.high + slack:
+        allowed = f"{parameter.low:g} to {parameter.high:g} {parameter.unit}".rstrip()
+        raise Unmapped(f"{parameter.name} of {_told_version(facts)} would be {number:g}, must be {allowed}")
+    return min(max(number, parameter.low), parameter.high)
+
+
+def _told_version(facts: PluginFacts) -> str:
+    return f"{facts.name} {facts.version}".rstrip()
 
 
 def _choice(facts: PluginFacts, parameter: PluginParameter, value: Value) -> str:
@@ -72,7 +108,8 @@ def _choice(facts: PluginFacts, parameter: PluginParameter, value: Value) -> str
     for choice in parameter.choices:
         if choice.casefold() == word.casefold():
             return choice
-    raise Unmapped(f"{parameter.name} of {facts.name} {facts.version} has no {word!r}")
+    words = ", ".join(parameter.choices[:20])
+    raise Unmapped(f"{parameter.name} of {_told_version(facts)} has no {word!r}: it is one of {words}")
 
 
 def _rough_rider(kind: ProcessorKind) -> Wanted:
@@ -85,7 +122,7 @@ def _rough_rider(kind: ProcessorKind) -> Wanted:
         "attack": kind.attack_ms,
         "release": kind.release_ms,
         "makeup": kind.makeup_db,
-        "mix": 100.0 * kind.mix,
+        "mix": Share(kind.mix),
         "full_bandwidth": True,
     }
 
@@ -115,7 +152,7 @@ def _nova(kind: ProcessorKind) -> Wanted:
             continue
         shape, hertz, gain, q, dynamic = settings[number - 1]
         wanted |= {
-            f"band_{number}_type": shape,
+            f"band_{number}_type|type_{number}": shape,
             f"frequency_{number}": hertz,
             f"gain_{number}": gain,
             f"q_factor_{number}": q,
@@ -135,17 +172,17 @@ def _supermassive(kind: ProcessorKind) -> Wanted:
     """Delays in a ring. A tail falls by 60 dB in T seconds where each turn of d seconds keeps 10^(-3 d / T)."""
     if isinstance(kind, Delay):
         return {
-            "mix": 100.0 * kind.mix, "delay": kind.time_ms, "feedback": 100.0 * kind.feedback, "density": 0.0,
+            "mix": Share(kind.mix), "delay": kind.time_ms, "feedback": Share(kind.feedback), "density": 0.0,
             "delaywarp": 0.0, "highcut": kind.damping_hertz, "lowcut": kind.low_cut_hertz,
-            "width": 100.0 if kind.ping_pong else 0.0,
+            "width": Share(kind.ping_pong),
         }  # fmt: skip
     if not isinstance(kind, Reverb):
         raise Unmapped(f"Valhalla Supermassive is no {_told(kind)}")
     turn_seconds = min(0.08, 0.1 * kind.decay_seconds)
     return {
-        "mix": 100.0 * kind.mix, "delay": 1e3 * turn_seconds, "density": 100.0, "delaywarp": 100.0,
-        "feedback": 100.0 * 10.0 ** (-3.0 * turn_seconds / kind.decay_seconds),
-        "highcut": kind.damping_hertz, "lowcut": kind.low_cut_hertz, "width": 100.0 * kind.width,
+        "mix": Share(kind.mix), "delay": 1e3 * turn_seconds, "density": Share(1.0), "delaywarp": Share(1.0),
+        "feedback": Share(10.0 ** (-3.0 * turn_seconds / kind.decay_seconds)),
+        "highcut": kind.damping_hertz, "lowcut": kind.low_cut_hertz, "width": Share(kind.width),
     }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class Plugin:
         self._block = int(order["block_frames"])
         self._path, self._name = order["path"], order.get("plugin_name")
         self._load: Any = pedalboard.VST3Plugin
+        self._order = order
         self.instances = [self._instance(order)]
         self.channels = self._channels(self.instances[0])
         if self.channels == 1:
@@ -94,6 +95,17 @@ class Plugin:
             found.append(entry)
         return found
 
+    def impulse_response(self, frames: int, height: float) -> Any:
+        """``(channels, frames)`` of an instance that is set like those at work, which hear nothing of it."""
+        instance = self._instance(self._order)
+        self._hear_silence(instance, self.channels)
+        impulse = self._np.zeros((self.channels, frames), self._np.float32)
+        impulse[:, 0] = height
+        out = self._through(instance, impulse)
+        if out.shape != impulse.shape:
+            raise Unsuitable("it gave back less sound than it was given")
+        return self._np.ascontiguousarray(out, self._np.float32)
+
     def process(self, sound: Any) -> Any:
         """A block ``(2, frames)`` of sound, as many frames back."""
         if self.channels == 2:
@@ -141,6 +153,8 @@ def _obey(
     assert plugin is not None
     if kind == "describe":
         return plugin, {"parameters": plugin.parameters()}, b""
+    if kind == "impulse":
+        return plugin, {}, plugin.impulse_response(int(order["frames"]), float(order["height"])).tobytes()
     import numpy as np
 
     out = plugin.process(np.frombuffer(sound, np.float32).reshape(2, -1))

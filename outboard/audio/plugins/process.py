@@ -89,6 +89,19 @@ class PluginProcess:
         found: list[dict[str, Any]] = text["parameters"]
         return found
 
+    def impulse_response(self, frames: int, height: float, seconds: float) -> bytearray:
+        """What the loaded plugin, as it is set, makes of an impulse in the first frame: float32 bytes, a channel after
+        the other. Another instance of it hears the impulse.
+
+        Raises:
+            PluginFailed: as `load`.
+        """
+        order = {"order": "impulse", "frames": frames, "height": height}
+        _, out = self._ask(order, b"", seconds, "while its latency was measured")
+        if len(out) != frames * 4 * int(self.told["channels"]):
+            raise self.fault(FAILED, f"gave {len(out)} bytes back for an impulse")
+        return out
+
     def process(self, sound: bytes, seconds: float) -> bytearray:
         """Sends sound through the loaded plugin: float32 bytes, a channel after the other, as many back.
 

@@ -15,15 +15,24 @@ from typing import Self
 import numpy as np
 
 from outboard.audio.filters import Audio
-from outboard.audio.plugins.facts import FAILED, MISSING, PluginFacts, PluginFailed, parameter_faults
-from outboard.audio.plugins.host import BLOCK_FRAMES, PluginHost
+from outboard.audio.plugins.facts import (
+    FAILED,
+    MISSING,
+    WRONG_LATENCY,
+    PluginFacts,
+    PluginFailed,
+    parameter_faults,
+)
+from outboard.audio.plugins.host import BLOCK_FRAMES, Latency, PluginHost
 from outboard.audio.plugins.process import PluginProcess
-from outboard.audio.processors import Plugin
+from outboard.audio.processors import Chorus, Delay, Plugin, Reverb
 from outboard.audio.reporting import Warning
 from outboard.errors import Violation
 
 _MOST_FAULTS = 1
 """Faults after which a render is begun again with the plugin."""
+_LATE_BY_DESIGN = (Chorus, Delay, Reverb)
+"""What stands in for these is meant to come late: an impulse says nothing of its latency."""
 
 
 class HostedPlugin:
@@ -80,6 +89,7 @@ class PluginRack:
         self._host = host
         self._faults: Counter[str] = Counter()
         self._facts: dict[str, PluginFacts] = {}
+        self._latencies: dict[str, Latency] = {}
         self._running: list[HostedPlugin] = []
 
     def facts(self, name: str) -> PluginFacts:
@@ -109,8 +119,12 @@ class PluginRack:
         facts = self.facts(plugin.name)
         if self._host is None or not facts.usable:
             return None
-        process, latency_frames = self._host.start(facts, sample_rate_hertz, plugin.parameters, plugin.choices)
-        hosted = HostedPlugin(process, latency_frames, self._host.limits.block_seconds)
+        process, latency = self._host.start(facts, sample_rate_hertz, plugin.parameters, plugin.choices)
+        if plugin.stand_in is not None and isinstance(plugin.stand_in.kind, _LATE_BY_DESIGN):
+            latency = latency._replace(true_frames=latency.reported_frames)
+        if latency.true_frames != latency.reported_frames:
+            self._latencies[plugin.name] = latency
+        hosted = HostedPlugin(process, latency.true_frames, self._host.limits.block_seconds)
         self._running.append(hosted)
         return hosted
 
@@ -135,12 +149,21 @@ class PluginRack:
         ]
 
     def warnings(self) -> tuple[Warning, ...]:
-        """One for each plugin that was asked for and did not run."""
-        return tuple(
+        """One for each plugin that was asked for and did not run, or that comes at another time than it says."""
+        away = [
             Warning(facts.reason, f"{facts.message}: its stand-in took its place")
             for facts in self.used()
             if not facts.usable
-        )
+        ]
+        late = [
+            Warning(
+                WRONG_LATENCY,
+                f"{name} says that it is {reported} frames late, an impulse through it {true}: those are taken out",
+            )
+            for name, (reported, true) in sorted(self._latencies.items())
+            if self._facts[name].usable
+        ]
+        return (*away, *late)
 
     def close(self) -> None:
         """Ends all plugins that run."""
