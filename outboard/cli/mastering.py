@@ -131,8 +131,11 @@ def master(
     if separation_engine or stems is not None:
         job.separation.MergeFrom(separator_service_pb2.SeparationSettings(engine=separation_engine, stem_count=stems))
     with connect(server) as client, named_references(references):
+        job.song.file_name = source.name
+        job.references.extend("" for _ in references)
+        client.check_job(job)  # before anything is uploaded
         job.song.CopyFrom(upload_song(client, source))
-        job.references.extend(upload_song(client, file, "reference").upload for file in references)
+        job.references[:] = [upload_song(client, file, "reference").upload for file in references]
         if plan_only:
             run_plan(client, job, folder, as_json=as_json)
         else:

@@ -177,5 +177,7 @@ def separate(
     job.stages.append(job_service_pb2.STAGE_SEPARATE)
     job.separation.CopyFrom(separator_service_pb2.SeparationSettings(engine=engine, stem_count=stems))
     with connect(server) as client:
+        job.song.file_name = song.name
+        client.check_job(job)  # before anything is uploaded
         job.song.CopyFrom(upload_song(client, song))
         run_job(client, job, folder, as_json=as_json)

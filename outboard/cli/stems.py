@@ -45,10 +45,12 @@ def upload_stems(
     stems: Sequence[Path],
     roles: Mapping[str, audio_pb2.Role.ValueType],
 ) -> None:
-    """Sends the files and names them as the job's input."""
+    """Names the files as the job's input and sends them; a job that cannot be done is refused before the first is sent."""
     for path in stems:
-        wanted = roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED)
-        job.stems.stems.add(name=path.stem, upload=client.upload(path).name, role=wanted)
+        job.stems.stems.add(name=path.stem, role=roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED))
+    client.check_job(job)
+    for path, stem in zip(stems, job.stems.stems, strict=True):
+        stem.upload = client.upload(path).name
 
 
 def _roles(options: Sequence[str], stems: Sequence[Path]) -> dict[str, audio_pb2.Role.ValueType]:

@@ -124,6 +124,11 @@ class AsyncClient:
         with outboard_errors():
             return await self._stub.CreateJob(request)
 
+    async def check_job(self, job: Job) -> Job:
+        """What a job would be, without its uploads and without starting it; refused as `create_job` would refuse it."""
+        with outboard_errors():
+            return await self._stub.CreateJob(messages.CreateJobRequest(job=job, validate_only=True))
+
     async def get_job(self, name: str) -> Job:
         """One job, with artifacts and report."""
         with outboard_errors():
@@ -278,6 +283,10 @@ class Client:
     def create_job(self, job: Job, *, request_id: str | None = None) -> Job:
         """See `AsyncClient.create_job`."""
         return self._run(self._client.create_job(job, request_id=request_id))
+
+    def check_job(self, job: Job) -> Job:
+        """See `AsyncClient.check_job`."""
+        return self._run(self._client.check_job(job))
 
     def get_job(self, name: str) -> Job:
         """See `AsyncClient.get_job`."""

@@ -22,6 +22,7 @@ def mix_sections(mix: mixer_service_pb2.MixReport) -> str:
         section("Mix", f'<p class="soft">{_summary(mix)}</p>' + items(mix.plan.notes)),
         section("Strips", _parts(mix.strips)),
         section("Buses", _parts(mix.buses)),
+        section("Guard-rails of the mix", _rails(mix)),
         section("Gain reduction of the mix", _processors((*mix.strips, *mix.buses), keys)),
         section("Plugins", _plugins(mix.plugins)),
         section("Masking", _matrix(mix)),
@@ -63,6 +64,25 @@ def _number(part: mixer_service_pb2.StripReport, field: str, form: str) -> str:
     return form.format(getattr(part, field)) if part.HasField(field) else _UNKNOWN  # type: ignore[arg-type]
 
 
+def _rails(mix: mixer_service_pb2.MixReport) -> str:
+    """Every guard-rail with what was measured; of a plan of one's own that none was met for it."""
+    if not mix.rails:
+        return ""
+    rows = [
+        (
+            rail.name.replace("_", " "),
+            f"{rail.value:.2f} {rail.unit}".rstrip(),
+            f"{rail.limit:g} {rail.unit}".rstrip(),
+            "holds" if rail.held else "missed",
+            str(rail.rounds or ""),
+        )
+        for rail in mix.rails
+    ]
+    given = "The plan was given and is rendered as it is: what it misses is told, and not corrected."
+    text = f'<p class="soft">{given}</p>' if mix.as_given else ""
+    return text + table(("", "measured", "limit", "", "corrections"), rows)
+
+
 def _processors(parts: Iterable[mixer_service_pb2.StripReport], keys: Mapping[tuple[str, str], str]) -> str:
     """Every processor that moved a gain, with what drove it where that was another strip."""
     rows = []
@@ -90,6 +110,8 @@ def _sidechains(plan: mixer_service_pb2.MixPlan) -> dict[tuple[str, str], str]:
 def _key_of(processor: processor_pb2.Processor) -> str:
     if processor.HasField("compressor"):
         return processor.compressor.sidechain
+    if processor.HasField("expander"):
+        return processor.expander.sidechain
     bands = processor.dynamic_equalizer.bands if processor.HasField("dynamic_equalizer") else ()
     return ", ".join(sorted({band.sidechain for band in bands if band.sidechain}))
 

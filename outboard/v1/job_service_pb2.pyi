@@ -830,8 +830,13 @@ class CreateJobRequest(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller: the same id again returns the same job. Up to 64 letters, digits, '-' and '_'."""
+    validate_only: _builtins.bool
+    """Check the job and start nothing: the answer is the job as it would begin, without a name. Uploads are not looked at, so
+    that what cannot be done is known before they are sent.
+    """
     @_builtins.property
     def job(self) -> Global___Job:
         """The job; its output fields are ignored."""
@@ -841,10 +846,11 @@ class CreateJobRequest(_message.Message):
         *,
         job: Global___Job | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -550,6 +550,7 @@ class MixReport(_message.Message):
     RAILS_FIELD_NUMBER: _builtins.int
     MASKING_FIELD_NUMBER: _builtins.int
     BAND_HERTZ_FIELD_NUMBER: _builtins.int
+    AS_GIVEN_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Frames of the mix."""
     sample_peak_dbfs: _builtins.float
@@ -558,6 +559,8 @@ class MixReport(_message.Message):
     """Gain of the finished mix in dB, with what met the peak target."""
     correlation: _builtins.float
     """Correlation of left and right of the mix, -1 to 1; unset for silence."""
+    as_given: _builtins.bool
+    """Whether the plan came with the request: it was rendered as it is, guard-rails that it misses are told."""
     @_builtins.property
     def engine(self) -> _audio_pb2.EngineInfo:
         """The engine that ran."""
@@ -588,7 +591,7 @@ class MixReport(_message.Message):
 
     @_builtins.property
     def rails(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardRail]:
-        """Every guard-rail that could be judged; none for a mix without a peak target."""
+        """Every guard-rail that could be judged; none for the plain sum of the stems."""
 
     @_builtins.property
     def masking(self) -> _containers.RepeatedCompositeFieldContainer[Global___MaskingPair]:
@@ -615,10 +618,11 @@ class MixReport(_message.Message):
         rails: _abc.Iterable[Global___GuardRail] | None = ...,
         masking: _abc.Iterable[Global___MaskingPair] | None = ...,
         band_hertz: _abc.Iterable[_builtins.float] | None = ...,
+        as_given: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "correlation", b"correlation", "engine", b"engine", "plan", b"plan", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "band_hertz", b"band_hertz", "buses", b"buses", "correlation", b"correlation", "engine", b"engine", "frames", b"frames", "masking", b"masking", "plan", b"plan", "plugins", b"plugins", "rails", b"rails", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "trim_db", b"trim_db", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_sample_peak_dbfs", b"_sample_peak_dbfs", "as_given", b"as_given", "band_hertz", b"band_hertz", "buses", b"buses", "correlation", b"correlation", "engine", b"engine", "frames", b"frames", "masking", b"masking", "plan", b"plan", "plugins", b"plugins", "rails", b"rails", "run", b"run", "sample_peak_dbfs", b"sample_peak_dbfs", "strips", b"strips", "trim_db", b"trim_db", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__correlation: _TypeAlias = _typing.Literal["correlation"]  # noqa: Y015
     _WhichOneofArgType__correlation: _TypeAlias = _typing.Literal["_correlation", b"_correlation"]  # noqa: Y015

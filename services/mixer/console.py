@@ -190,9 +190,10 @@ class MixReport:
         correlation: of left and right of the mix; None for silence.
         warnings: what a person should know.
         plugins: those that were asked for, by name.
-        rails: every guard-rail that could be judged; none for a mix without a peak target.
+        rails: every guard-rail that could be judged; none for the plain sum of the stems.
         masking: how strips cover one another, every pair.
         band_hertz: centres of the auditory bands that spectra are given in.
+        as_given: whether the plan came with the request: it was rendered as it is, what it misses is told.
     """
 
     engine: EngineInfo
@@ -208,3 +209,4 @@ class MixReport:
     rails: tuple[GuardRail, ...] = ()
     masking: tuple[MaskingPair, ...] = ()
     band_hertz: tuple[float, ...] = ()
+    as_given: bool = False

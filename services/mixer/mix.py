@@ -72,7 +72,8 @@ def mix(
         progress: called with the finished share at every block; may raise to cancel.
         spool_directory: a folder on a disk for the mix before its trim; None: the system's.
         plugins: what runs the plan's plugins, closed here; None: their stand-ins take their slots.
-        corrections: how often the plan may be corrected and rendered again for a guard-rail; 0: never.
+        corrections: how often the plan may be corrected and rendered again for a guard-rail; 0: never, since somebody
+            wants it as it is.
 
     Raises:
         InvalidInput: a plan that `check_plan` refuses, lengths that differ, channels that are neither mono nor stereo.
@@ -101,7 +102,7 @@ def mix(
             spool.clear()
             rack.close()
         rack.close()
-        finish = _Finish(plan, desk, meter, peak, rounds)
+        finish = _Finish(plan, desk, meter, peak, rounds, as_given=corrections == 0)
         rendered = spool.array
         for start in range(0, frames, BLOCK_FRAMES):
             yield finish.process(np.array(rendered[:, start : start + BLOCK_FRAMES]))
@@ -152,7 +153,10 @@ def _result(desk: Desk, meter: StereoMeter, peak: float) -> Result:
 class _Finish:
     """What only the whole mix can tell: the trim to the peak target, and sides that are too loud."""
 
-    def __init__(self, plan: MixPlan, desk: Desk, meter: StereoMeter, peak: float, rounds: int) -> None:
+    def __init__(
+        self, plan: MixPlan, desk: Desk, meter: StereoMeter, peak: float, rounds: int, *, as_given: bool
+    ) -> None:
+        self.as_given = as_given
         self.reports, self.masking = desk.reports(), desk.masking()
         self._plan, self._result, self._rounds = plan, _result(desk, meter, peak), rounds
         self._side_limit_db = side_limit_db(desk.source.meter.mid_side_ratio_db)
@@ -169,8 +173,8 @@ class _Finish:
         self.trim_db = plan.trim_db + 20.0 * math.log10(self._gain)
 
     def rails(self) -> tuple[tuple[GuardRail, ...], list[Warning]]:
-        """How the mix stands to its guard-rails, and what must be said; only reductions without a peak target."""
-        if self._plan.peak_target_dbfs is None:
+        """How the mix stands to its guard-rails, and what must be said; of a plain sum only reductions."""
+        if self._plan.peak_target_dbfs is None and not self.as_given:
             return (), warnings(self._plan, (), self._result)
         rails = judged(
             self._plan,
@@ -182,7 +186,7 @@ class _Finish:
             rounds=self._rounds,
             side_rounds=self._side_steps,
         )
-        return rails, warnings(self._plan, rails, self._result)
+        return rails, warnings(self._plan, rails, self._result, as_given=self.as_given)
 
     @property
     def peak_dbfs(self) -> float | None:
@@ -224,6 +228,7 @@ def _report(plan: MixPlan, finish: _Finish, frames: int, plugins: PluginRack) ->
         rails=rails,
         masking=finish.masking,
         band_hertz=CENTRES_HERTZ,
+        as_given=finish.as_given,
     )
 
 

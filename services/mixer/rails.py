@@ -153,15 +153,20 @@ def judged(
     return tuple(rails)
 
 
-def warnings(plan: MixPlan, rails: tuple[GuardRail, ...], result: Result) -> list[Warning]:
-    """One for each rail that does not hold; of reductions, one for each processor."""
+def warnings(plan: MixPlan, rails: tuple[GuardRail, ...], result: Result, *, as_given: bool = False) -> list[Warning]:
+    """One for each rail that does not hold; of reductions, one for each processor.
+
+    Args:
+        as_given: the plan is somebody's own, which was not corrected: that is said.
+    """
+    left = ": the plan was given and is rendered as it is" if as_given else ""
     told = [
-        Warning("GAIN_REDUCTION_HIGH", f"{label} on {part} turns down by {reduction:.1f} dB on average", part)
+        Warning("GAIN_REDUCTION_HIGH", f"{label} on {part} turns down by {reduction:.1f} dB on average{left}", part)
         for part, label, reduction in _pressed(plan, result)
     ]
     for rail in rails:
         if not rail.held and rail.name != "gain_reduction":
-            text = f"{rail.name} is {rail.value:.2f} {rail.unit}".rstrip() + f", its limit is {rail.limit:g}"
+            text = f"{rail.name} is {rail.value:.2f} {rail.unit}".rstrip() + f", its limit is {rail.limit:g}{left}"
             told.append(Warning(_CODES.get(rail.name, "GUARD_RAIL_MISSED"), text))
     return told
 

@@ -55,7 +55,7 @@ class Jobs:
         self._pipeline = pipeline
 
     async def create(self, tenant: str, request: job_service_pb2.CreateJobRequest) -> job_service_pb2.Job:
-        """Starts a job, or returns the one that the request id has started.
+        """Starts a job, or returns the one that the request id has started; only checks it where that is asked for.
 
         Raises:
             InvalidInput: the job cannot be done as it is asked for; a violation per field.
@@ -63,16 +63,16 @@ class Jobs:
             FailedPrecondition: an upload is not complete, or an engine is not available.
         """
         job = checked(request)
+        if request.validate_only:
+            await self._check(job)
+            return job
         inputs = await self._inputs(tenant, job)
         check_references(job, inputs)
         fingerprint = _fingerprint(job, inputs)
         known = await in_thread(self._database.job_of_request, tenant, request.request_id)
         if known:
             return await self._known(known, fingerprint)
-        job.resolved_preset.CopyFrom(resolve_preset(job.preset, job.custom_preset))
-        check_preset_is_read(job)
-        resolve_platform(job.mastering)
-        await self._preflight.check(job)
+        await self._check(job)
         now = time.time()
         row = JobRow(
             id=secrets.token_hex(16),
@@ -97,6 +97,13 @@ class Jobs:
             await in_thread(self._database.use, row.id, key)
         await self.enqueue(row)
         return await self._message(row)
+
+    async def _check(self, job: job_service_pb2.Job) -> None:
+        """Resolves what a job names, and asks its stages."""
+        job.resolved_preset.CopyFrom(resolve_preset(job.preset, job.custom_preset))
+        check_preset_is_read(job)
+        resolve_platform(job.mastering)
+        await self._preflight.check(job)
 
     async def enqueue(self, row: JobRow) -> None:
         """Queues a job's workflow; one that is queued already stays as it is."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
 
+from outboard.cli import main
 from outboard.cli.pipeline import job_with_preset
 from outboard.client import Client
 from outboard.errors import InvalidInput
@@ -19,6 +21,9 @@ from outboard.v1 import job_service_pb2 as messages
 from tests.integration.orchestrator_bench import noise_file
 from tests.integration.stage_bench import Stage, make_song, serving
 from tests.plugins import copy_bundle, crashing_bundle, old_bundle
+
+if TYPE_CHECKING:
+    from tests.conftest import ServedMesh
 
 Job = messages.Job
 
@@ -69,13 +74,63 @@ def test_stems_that_cannot_be_mixed(mesh_client: Client, names: list[str], field
 def test_presets_and_settings_that_there_are_not(
     mesh_client: Client, fields: dict[str, Any], field: str, told: str
 ) -> None:
-    """The nearest name, or the range, with the field."""
+    """The nearest name, or the range, with the field; a check without uploads says the same."""
     if "values" in fields:
         fields = {"custom_preset": mixer_service_pb2.Preset(values=fields["values"])}
-    with pytest.raises(InvalidInput) as caught:
-        mesh_client.create_job(mix_job(mesh_client, ["a"], **fields))
-    assert caught.value.violations[0].field == field
-    assert told in caught.value.violations[0].description
+    job = mix_job(mesh_client, ["a"], **fields)
+    bare = Job()
+    bare.CopyFrom(job)
+    bare.stems.stems[0].ClearField("upload")
+    for ask in (lambda: mesh_client.create_job(job), lambda: mesh_client.check_job(bare)):
+        with pytest.raises(InvalidInput) as caught:
+            ask()
+        assert caught.value.violations[0].field == field
+        assert told in caught.value.violations[0].description
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("mix", "a.wav", "--intensity", "200"), "intensity is 200, must be 0 to 100"),
+        (("mix", "a.wav", "--width-cap", "3"), "width_cap is 3, must be 0 to 1.4"),
+        (("mix", "a.wav", "--peak-target-dbfs", "1"), "peak_target_dbfs is 1, must be -40 to 0"),
+        (("mix", "a.wav", "--bypass", "compresor"), "did you mean 'compressor'"),
+        (("mix", "a.wav", "--bypass-all", "--intensity", "50"), "intensity would do nothing"),
+        (("mix", "a.wav", "--preset", "popp"), "did you mean 'pop'?"),
+        (("master", "a.wav", "--intensity", "200"), "is outside of 0 to 100"),
+        (("master", "a.wav", "--engine", "matchring"), "matchering"),
+        (("separate", "a.wav", "--engine", "spectrl"), "spectral"),
+    ],
+    ids=lambda given: "-".join(given[:1] + given[2:]).replace("--", "") if isinstance(given, tuple) else "",
+)
+def test_settings_are_refused_before_anything_is_uploaded(
+    served_mesh: ServedMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...], told: str,
+) -> None:  # fmt: skip
+    """The command ends with the server's words, exit code 2, and no file has been sent."""
+
+    def upload(self: Client, path: Path) -> None:
+        raise AssertionError(f"{path.name} was uploaded")
+
+    (tmp_path / "a.wav").write_bytes(noise_file(92, 0.5))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Client, "upload", upload)
+    monkeypatch.setattr(sys, "argv", ["outboard", *arguments, "--server", served_mesh.address])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2, said
+    assert told in " ".join(said.split())
+
+
+def test_a_job_that_is_only_checked_is_not_there(mesh_client: Client) -> None:
+    """The answer has the preset's numbers and the stages, no name; no job is in the list."""
+    before = {job.name for job in mesh_client.list_jobs()}
+    stems = messages.StemsInput(stems=[messages.StemInput(name="a")])
+    checked = mesh_client.check_job(Job(stems=stems, stages=[messages.STAGE_MIX], preset="pop"))
+    assert (checked.name, checked.state) == ("", Job.STATE_UNSPECIFIED)
+    assert checked.resolved_preset.values["mix.working_level_lufs"] < 0.0
+    assert {job.name for job in mesh_client.list_jobs()} == before
 
 
 def test_a_preset_file_that_extends_itself(tmp_path: Path) -> None:

@@ -185,7 +185,25 @@ def test_too_much_reduction_is_eased_in_steps_and_rendered_again(tmp_path: Path)
     assert not report.warnings
     _, told = drained(mix(parts, RATE, given, spool_directory=tmp_path, corrections=0))
     assert [warning.code for warning in told.warnings] == ["GAIN_REDUCTION_HIGH"]
+    assert told.warnings[0].message.endswith("on average: the plan was given and is rendered as it is")
     assert told.plan == given
+    assert (told.as_given, report.as_given) == (True, False)
+    rail = next(rail for rail in told.rails if rail.name == "gain_reduction")
+    assert (rail.held, rail.rounds) == (False, 0)
+
+
+def test_a_plan_of_ones_own_without_a_target_is_judged_too(tmp_path: Path) -> None:
+    """No sample moves, however wide and loud it is; what it misses is told, but for a peak of which it says nothing."""
+    parts = stems(RATE, 1)
+    parts["s0"][1] *= -1.0
+    bell = Processor("eq", Equalizer((FilterBand("peak", 1_000.0, 6.0),)))
+    made = MixPlan((Strip("s0", "other", chain=(bell,)),), trim_db=6.0)
+    blocks, told = drained(mix(parts, RATE, made, spool_directory=tmp_path, corrections=0))
+    assert np.array_equal(np.concatenate(blocks, axis=1), rendered(parts, made, tmp_path)[0])
+    missed = {rail.name for rail in told.rails if not rail.held}
+    assert {"equalizer_gain", "correlation"} <= missed, missed
+    assert "peak" not in {rail.name for rail in told.rails}
+    assert {warning.code for warning in told.warnings} >= {"GUARD_RAIL_MISSED", "LOW_CORRELATION"}
 
 
 def test_every_rail_is_named_in_the_report(tmp_path: Path) -> None:

@@ -187,6 +187,9 @@ def _mix_report() -> mixer_service_pb2.MixReport:
     mix.spectrum_before_db.extend([-18.0, -28.0, -40.0])
     mix.spectrum_after_db.extend([-20.0, -28.0, -41.0])
     report.masking.add(masker=names[1], masked=names[0], before_index=0.41, after_index=0.29)
+    report.rails.add(name="gain_reduction", value=3.42, limit=3.0, unit="dB", held=False)
+    report.rails.add(name="correlation", value=0.72, limit=0.1, held=True, rounds=2)
+    report.as_given = True
     report.plugins.add(name="ZamCompX2", version="4.2")
     report.plugins.add(name="Gone", reason="PLUGIN_FAILED")
     return report
@@ -216,6 +219,9 @@ def test_a_mix_is_told_by_tables_matrix_and_spectra() -> None:
     for told in (
         ">41</text>",
         ">29</text>",
+        "<td>gain reduction</td><td>3.42 dB</td><td>3 dB</td><td>missed</td>",
+        "<td>correlation</td><td>0.72</td><td>0.1</td><td>holds</td><td>2</td>",
+        "The plan was given and is rendered as it is",
         "Masking before",
         "Masking after",
         "Spectrum of mix",
