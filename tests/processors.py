@@ -27,6 +27,7 @@ from outboard.audio.processors import (
     Expander,
     FilterBand,
     LinearPhaseEqualizer,
+    MinimumPhaseEqualizer,
     MultibandCompressor,
     Processor,
     ProcessorKind,
@@ -47,6 +48,7 @@ TOLERANCE_DB = 0.1
 KINDS: dict[str, ProcessorKind] = {
     "equalizer": Equalizer((FilterBand("high_pass", 100.0, order=4), FilterBand("peak", 3_000.0, 2.0, 1.0))),
     "linear_phase": LinearPhaseEqualizer((CurvePoint(20.0, -3.0), CurvePoint(3_000.0, 2.0)), 1_023),
+    "minimum_phase": MinimumPhaseEqualizer((CurvePoint(20.0, -3.0), CurvePoint(3_000.0, 2.0)), 1_023),
     "dynamic_equalizer": DynamicEqualizer((DynamicBandSettings(320.0, 1.0, 4.0, -3.0, threshold_db=-40.0),)),
     "compressor": Compressor(-30.0, 2.0, lookahead_ms=5.0),
     "multiband": MultibandCompressor(

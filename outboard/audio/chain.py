@@ -35,6 +35,7 @@ from outboard.audio.processors import (
     BandExtender,
     Chorus,
     Compressor,
+    CurveEqualizer,
     DeEsser,
     Delay,
     DynamicEqualizer,
@@ -42,6 +43,7 @@ from outboard.audio.processors import (
     Expander,
     FilterBand,
     LinearPhaseEqualizer,
+    MinimumPhaseEqualizer,
     MultibandCompressor,
     Plugin,
     Processor,
@@ -172,13 +174,15 @@ def filter_sections(band: FilterBand, sample_rate_hertz: int) -> Sos:
     raise ValueError(f"unknown filter shape {band.shape!r}")
 
 
-def curve_taps(settings: LinearPhaseEqualizer, sample_rate_hertz: int) -> NDArray[np.float64]:
-    """Taps of a linear-phase equaliser; points above Nyquist say nothing, and a curve that falls by 40 dB and more at
+def curve_taps(settings: CurveEqualizer, sample_rate_hertz: int) -> NDArray[np.float64]:
+    """Taps of an equaliser; points above Nyquist say nothing, and a linear-phase curve that falls by 40 dB and more at
     its lower end means to remove DC.
     """
     points = [point for point in settings.points if point.frequency_hertz < 0.5 * sample_rate_hertz]
     gains = [point.gain_db for point in points]
     hertz = [point.frequency_hertz for point in points]
+    if isinstance(settings, MinimumPhaseEqualizer):
+        return fir.minimum_phase_taps(hertz, gains, sample_rate_hertz, taps=settings.taps)
     return fir.linear_phase_taps(
         hertz, gains, sample_rate_hertz, taps=settings.taps, null_dc=bool(gains) and gains[0] <= _NULL_DC_BELOW_DB
     )
@@ -203,7 +207,7 @@ def _slot(kind: ProcessorKind, sample_rate_hertz: int, plugins: PluginRack) -> _
     if isinstance(kind, Equalizer):
         sections = [filter_sections(band, sample_rate_hertz) for band in kind.bands]
         return _Slot(SosFilter(np.concatenate([np.empty((0, 6)), *sections]), 2).process)
-    if isinstance(kind, LinearPhaseEqualizer):
+    if isinstance(kind, LinearPhaseEqualizer | MinimumPhaseEqualizer):
         convolver = fir.DelayedConvolver(curve_taps(kind, sample_rate_hertz), 2)
         return _Slot(convolver.process, convolver.latency_frames)
     if isinstance(kind, DynamicEqualizer):

@@ -1,9 +1,13 @@
-"""Linear-phase equalisation: a symmetric FIR from a curve of gains, and its convolution with a stream.
+"""Equalisation by FIR filters: linear-phase or minimum-phase taps from a curve of gains, and their convolution with a
+stream.
 
 Design is by frequency sampling and windowing (Oppenheim & Schafer, Discrete-Time Signal Processing, 7.5): the wanted
 magnitude on a dense grid, with zero phase, gives an impulse response that is centred, cut to length and windowed.
 Symmetric taps delay every frequency equally, and the convolver takes that delay out, so an impulse at frame n stays
 centred on frame n.
+
+A minimum-phase filter has the same magnitude and all of its energy as early as that allows: its phase is the Hilbert
+transform of its log magnitude, which folding the real cepstrum onto positive times gives (Oppenheim & Schafer, 13.3).
 
 Convolution is by overlap-save with the FFT (Stockham 1966), in float64.
 """
@@ -22,6 +26,8 @@ DEFAULT_TAPS = 8191
 """Resolves about 12 Hz at 48 kHz; must be odd."""
 
 _GRID_PER_TAP = 4  # oversampling of the design grid, against aliasing of the impulse response
+_CEPSTRUM_PER_TAP = 8  # a cepstrum folds back on itself sooner than an impulse response
+_SMALLEST_GAIN = 10.0 ** (-144.0 / 20.0)
 _LOWEST_HERTZ = 1.0  # where the logarithmic frequency axis begins
 _FFT_PER_TAP = 4  # FFT length over taps: the cheapest cost per frame for thousands of taps
 _SMALLEST_FFT = 4096
@@ -52,17 +58,9 @@ def linear_phase_taps(
     Raises:
         ValueError: lengths differ, frequencies do not rise, or `taps` is even.
     """
-    frequencies = np.asarray(frequencies_hertz, dtype=np.float64)
-    gains = np.asarray(gains_db, dtype=np.float64)
-    if frequencies.shape != gains.shape or frequencies.ndim != 1 or not frequencies.size:
-        raise ValueError(f"expected as many gains as frequencies, got {gains.shape} and {frequencies.shape}")
-    if frequencies[0] <= 0.0 or np.any(np.diff(frequencies) <= 0.0):
-        raise ValueError("frequencies must be above 0 and rise")
     if taps < 3 or taps % 2 == 0:
         raise ValueError(f"a symmetric filter with whole-frame delay needs an odd number of taps, not {taps}")
-    size = scipy.fft.next_fast_len(_GRID_PER_TAP * taps, real=True)
-    grid = np.maximum(np.fft.rfftfreq(size, 1.0 / sample_rate_hertz), _LOWEST_HERTZ)
-    magnitude = 10.0 ** (np.interp(np.log(grid), np.log(frequencies), gains) / 20.0)
+    magnitude, size = _magnitude(frequencies_hertz, gains_db, sample_rate_hertz, _GRID_PER_TAP * taps)
     half = taps // 2
     response = scipy.fft.irfft(magnitude, n=size)
     centred = np.concatenate([response[-half:], response[: half + 1]])
@@ -72,6 +70,44 @@ def linear_phase_taps(
     if null_dc:
         shaped -= window * (shaped.sum() / window.sum())
     return shaped
+
+
+def minimum_phase_taps(
+    frequencies_hertz: Sequence[float], gains_db: Sequence[float], sample_rate_hertz: int, *, taps: int = DEFAULT_TAPS
+) -> NDArray[np.float64]:
+    """Taps of a minimum-phase equaliser, for a curve as `linear_phase_taps` takes it.
+
+    Returns:
+        (2 * taps - 1,) float64 as `StreamConvolver` takes them: zeros before the centre, the filter from there on.
+
+    Raises:
+        ValueError: lengths differ, or frequencies do not rise.
+    """
+    least = 1 << (_CEPSTRUM_PER_TAP * taps - 1).bit_length()  # even: the cepstrum has a middle
+    magnitude, size = _magnitude(frequencies_hertz, gains_db, sample_rate_hertz, least)
+    cepstrum = scipy.fft.irfft(np.log(np.maximum(magnitude, _SMALLEST_GAIN)), n=size)
+    folded = np.zeros(size)
+    folded[0], folded[1 : size // 2] = cepstrum[0], 2.0 * cepstrum[1 : size // 2]
+    folded[size // 2] = cepstrum[size // 2]
+    response = scipy.fft.irfft(np.exp(scipy.fft.rfft(folded)), n=size)[:taps]
+    window = np.hanning(2 * taps + 1)[taps:-1]
+    return np.concatenate([np.zeros(taps - 1), response * window])
+
+
+def _magnitude(
+    frequencies_hertz: Sequence[float], gains_db: Sequence[float], sample_rate_hertz: int, least_size: int
+) -> tuple[NDArray[np.float64], int]:
+    """Gains of a curve from 0 Hz to Nyquist, and the size of the transform that they belong to."""
+    frequencies = np.asarray(frequencies_hertz, dtype=np.float64)
+    gains = np.asarray(gains_db, dtype=np.float64)
+    if frequencies.shape != gains.shape or frequencies.ndim != 1 or not frequencies.size:
+        raise ValueError(f"expected as many gains as frequencies, got {gains.shape} and {frequencies.shape}")
+    if frequencies[0] <= 0.0 or np.any(np.diff(frequencies) <= 0.0):
+        raise ValueError("frequencies must be above 0 and rise")
+    size = int(scipy.fft.next_fast_len(least_size, real=True))
+    grid = np.maximum(np.fft.rfftfreq(size, 1.0 / sample_rate_hertz), _LOWEST_HERTZ)
+    magnitude: NDArray[np.float64] = 10.0 ** (np.interp(np.log(grid), np.log(frequencies), gains) / 20.0)
+    return magnitude, size
 
 
 def response_db(

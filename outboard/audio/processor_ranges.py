@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 from outboard.audio.multiband import check_bands
 from outboard.audio.plugins.facts import choice_faults
 from outboard.audio.processors import (
+    CurveEqualizer,
     Equalizer,
     FilterBand,
-    LinearPhaseEqualizer,
     MultibandCompressor,
     Plugin,
     Processor,
@@ -44,7 +44,7 @@ _SHARE = (0.0, 1.0)
 _RANGES: dict[str, Ranges] = {
     "FilterBand": {"frequency_hertz": _HERTZ, "gain_db": (-24.0, 24.0), "q": (0.1, 20.0), "order": (1, 8)},
     "CurvePoint": {"frequency_hertz": _HERTZ, "gain_db": (-144.0, 24.0)},
-    "LinearPhaseEqualizer": {"taps": (63, 65_535)},
+    "CurveEqualizer": {"taps": (63, 65_535)},
     "DynamicBandSettings": {
         "frequency_hertz": _HERTZ, "q": (0.1, 20.0), "ratio": (1.0, 100.0), "range_db": (-24.0, 24.0),
         "threshold_db": _LEVEL_DB, "relative_threshold_db": _LEVEL_DB, "attack_ms": _TIME_MS, "release_ms": _TIME_MS,
@@ -194,7 +194,7 @@ def _structure(kind: object, path: str, sample_rate_hertz: int) -> Iterator[Viol
         for index, band in enumerate(kind.bands):
             if band.shape not in (*_SHAPES_WITH_Q, "high_pass", "low_pass"):
                 yield Violation(f"{path}.bands[{index}].shape", f"there is no filter of the shape {band.shape!r}")
-    elif isinstance(kind, LinearPhaseEqualizer):
+    elif isinstance(kind, CurveEqualizer):
         yield from _curve(kind, path, sample_rate_hertz)
     elif isinstance(kind, MultibandCompressor):
         try:
@@ -203,7 +203,7 @@ def _structure(kind: object, path: str, sample_rate_hertz: int) -> Iterator[Viol
             yield Violation(f"{path}.bands", str(error))
 
 
-def _curve(kind: LinearPhaseEqualizer, path: str, sample_rate_hertz: int) -> Iterator[Violation]:
+def _curve(kind: CurveEqualizer, path: str, sample_rate_hertz: int) -> Iterator[Violation]:
     hertz = [point.frequency_hertz for point in kind.points]
     if not hertz or any(not high > low for low, high in itertools.pairwise(hertz)):
         yield Violation(f"{path}.points", "a curve needs points of rising frequency")

@@ -65,11 +65,21 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class LinearPhaseEqualizer:
+class CurveEqualizer:
     """Points by rising frequency, straight lines over log frequency between them; an odd number of taps."""
 
     points: tuple[CurvePoint, ...]
     taps: int = DEFAULT_TAPS
+
+
+@dataclass(frozen=True)
+class LinearPhaseEqualizer(CurveEqualizer):
+    """A curve that delays every frequency alike: before a stroke it rings as long as behind it."""
+
+
+@dataclass(frozen=True)
+class MinimumPhaseEqualizer(CurveEqualizer):
+    """A curve whose phase turns as an analogue filter's: nothing rings before a stroke."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +178,7 @@ class Plugin:
 ProcessorKind: TypeAlias = (
     Equalizer
     | LinearPhaseEqualizer
+    | MinimumPhaseEqualizer
     | DynamicEqualizer
     | Compressor
     | MultibandCompressor

@@ -45,7 +45,7 @@ def upload_stems(
     stems: Sequence[Path],
     roles: Mapping[str, audio_pb2.Role.ValueType],
 ) -> None:
-    """Names the files as the job's input and sends them; a job that cannot be done is refused before the first is sent."""
+    """Names the files as the job's input and sends them; what cannot be done is refused before the first is sent."""
     for path in stems:
         job.stems.stems.add(name=path.stem, role=roles.get(path.name, audio_pb2.ROLE_UNSPECIFIED))
     client.check_job(job)

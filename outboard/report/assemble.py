@@ -98,6 +98,8 @@ def document(report: job_service_pb2.JobReport, run: Mapping[str, Any]) -> dict[
         run: facts of this run: job name, times.
     """
     fields = _fields(report)
+    if "mix" in fields:
+        fields["mix"] = _with_zeros(report.mix) | {key: fields["mix"][key] for key in fields["mix"].keys() & {"run"}}
     stages: dict[str, Any] = {}
     for stage in ("separation", "mix", "mastering"):
         block = _taken_run(fields.get(stage))
@@ -133,6 +135,22 @@ def _has(message: Message, name: str) -> bool:
 def _fields(message: Message) -> dict[str, Any]:
     fields: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return fields
+
+
+def _with_zeros(message: Message) -> dict[str, Any]:
+    """The same with every number and switch: a fader at 0 dB is one, too. What is empty stays out."""
+    fields = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    kept: dict[str, Any] = _without_empty(fields)
+    return kept
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        inner = {key: _without_empty(entry) for key, entry in value.items()}
+        return {key: entry for key, entry in inner.items() if entry not in ("", [], {})}
+    return [_without_empty(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _all_warnings(stages: StageReports) -> Iterable[audio_pb2.Warning]:

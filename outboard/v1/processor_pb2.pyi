@@ -264,6 +264,34 @@ class LinearPhaseEqualizer(_message.Message):
 Global___LinearPhaseEqualizer: _TypeAlias = LinearPhaseEqualizer  # noqa: Y015
 
 @_typing.final
+class MinimumPhaseEqualizer(_message.Message):
+    """A minimum-phase equaliser given by its gain curve: nothing rings before a stroke."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    TAPS_FIELD_NUMBER: _builtins.int
+    taps: _builtins.int
+    """Taps of the filter, odd, 63 to 65535."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurvePoint]:
+        """Points by rising frequency; straight lines over log frequency between them."""
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[Global___CurvePoint] | None = ...,
+        taps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points", "taps", b"taps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MinimumPhaseEqualizer: _TypeAlias = MinimumPhaseEqualizer  # noqa: Y015
+
+@_typing.final
 class Compressor(_message.Message):
     """A feed-forward compressor (Giannoulis, Massberg, Reiss 2012)."""
 
@@ -1091,6 +1119,7 @@ class Processor(_message.Message):
     BAND_EXTENDER_FIELD_NUMBER: _builtins.int
     DE_ESSER_FIELD_NUMBER: _builtins.int
     UNMASKER_FIELD_NUMBER: _builtins.int
+    MINIMUM_PHASE_EQUALIZER_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """Label in reports, for instance "presence"."""
     bypass: _builtins.bool
@@ -1163,6 +1192,10 @@ class Processor(_message.Message):
     def unmasker(self) -> Global___Unmasker:
         """Unmasker."""
 
+    @_builtins.property
+    def minimum_phase_equalizer(self) -> Global___MinimumPhaseEqualizer:
+        """Minimum-phase equaliser."""
+
     def __init__(
         self,
         *,
@@ -1185,12 +1218,13 @@ class Processor(_message.Message):
         band_extender: Global___BandExtender | None = ...,
         de_esser: Global___DeEsser | None = ...,
         unmasker: Global___Unmasker | None = ...,
+        minimum_phase_equalizer: Global___MinimumPhaseEqualizer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper", "unmasker", b"unmasker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "linear_phase_equalizer", b"linear_phase_equalizer", "minimum_phase_equalizer", b"minimum_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper", "unmasker", b"unmasker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "bypass", b"bypass", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "label", b"label", "linear_phase_equalizer", b"linear_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper", "unmasker", b"unmasker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_extender", b"band_extender", "bypass", b"bypass", "chorus", b"chorus", "compressor", b"compressor", "de_esser", b"de_esser", "delay", b"delay", "dynamic_equalizer", b"dynamic_equalizer", "equalizer", b"equalizer", "expander", b"expander", "kind", b"kind", "label", b"label", "linear_phase_equalizer", b"linear_phase_equalizer", "minimum_phase_equalizer", b"minimum_phase_equalizer", "multiband_compressor", b"multiband_compressor", "plugin", b"plugin", "reverb", b"reverb", "saturator", b"saturator", "stereo_field", b"stereo_field", "stereo_width", b"stereo_width", "transient_shaper", b"transient_shaper", "unmasker", b"unmasker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["equalizer", "linear_phase_equalizer", "dynamic_equalizer", "compressor", "multiband_compressor", "expander", "transient_shaper", "saturator", "stereo_width", "delay", "reverb", "chorus", "plugin", "stereo_field", "band_extender", "de_esser", "unmasker"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["equalizer", "linear_phase_equalizer", "dynamic_equalizer", "compressor", "multiband_compressor", "expander", "transient_shaper", "saturator", "stereo_width", "delay", "reverb", "chorus", "plugin", "stereo_field", "band_extender", "de_esser", "unmasker", "minimum_phase_equalizer"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

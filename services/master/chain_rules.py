@@ -12,8 +12,8 @@ from outboard.audio.chain import filter_sections
 from outboard.audio.filters import response_db
 from outboard.audio.processor_ranges import Ranges, chain_violations, number_violations
 from outboard.audio.processors import (
+    CurveEqualizer,
     Equalizer,
-    LinearPhaseEqualizer,
     Plugin,
     Processor,
     ProcessorKind,
@@ -70,7 +70,7 @@ def treatment(chain: tuple[Processor, ...], sample_rate_hertz: int) -> Treatment
 
 
 def _lift_db(kind: ProcessorKind, sample_rate_hertz: int) -> float:
-    if isinstance(kind, LinearPhaseEqualizer):
+    if isinstance(kind, CurveEqualizer):
         return max(point.gain_db for point in kind.points)
     if isinstance(kind, Equalizer):
         sections = [filter_sections(band, sample_rate_hertz) for band in kind.bands]
@@ -109,8 +109,8 @@ def processor_violations(
         kind, path = processor.kind, f"chain[{index}].{member_name(processor.kind)}"
         if isinstance(kind, Plugin):
             wrong.append(Violation(path, "plugins run on the console: a master has none"))
-        elif isinstance(kind, LinearPhaseEqualizer | Equalizer):
-            member = "points" if isinstance(kind, LinearPhaseEqualizer) else "bands"
+        elif isinstance(kind, CurveEqualizer | Equalizer):
+            member = "points" if isinstance(kind, CurveEqualizer) else "bands"
             wrong += _too_high(_lift_db(kind, sample_rate_hertz), equalizer_db, f"{path}.{member}")
         elif isinstance(kind, StereoWidth | StereoField):
             member = "side_gain" if isinstance(kind, StereoWidth) else "bands"

@@ -231,7 +231,9 @@ class Desk:
             sums[strip.strip.bus] += out
             for send in strip.strip.sends:
                 sums[send.bus] += 10.0 ** (send.level_db / 20.0) * out
-        self.source.process(raw)
+        heard = frames if self._frames is None else min(frames, self._frames - start)
+        if heard > 0:  # the silence that brings late frames out is no part of the stems
+            self.source.process({name: part[:, :heard] for name, part in raw.items()})
         # Unrouted strips keep their full precision; the delay is there for buses only.
         total = sums[""]
         if self._buses:

@@ -128,8 +128,11 @@ def _render(
         PluginFailed: a plugin broke down on the way.
     """
     meter, peak = StereoMeter(), 0.0
-    for start in range(0, frames + desk.latency_frames if frames else 0, BLOCK_FRAMES):
-        block = desk.process({name: _stereo_block(stem, start) for name, stem in stems.items()}, start)
+    # Not a frame more than it takes: what was measured would depend on the size of blocks.
+    total = frames + desk.latency_frames if frames else 0
+    for start in range(0, total, BLOCK_FRAMES):
+        size = min(BLOCK_FRAMES, total - start)
+        block = desk.process({name: _stereo_block(stem, start, size) for name, stem in stems.items()}, start)
         early = max(0, desk.latency_frames - start)
         kept = block[:, early : early + frames - spool.frames]
         if kept.shape[1]:
@@ -243,9 +246,9 @@ def _check_stems(stems: Mapping[str, NDArray[Any]]) -> int:
     return int(lengths.pop())
 
 
-def _stereo_block(stem: NDArray[Any], start: int) -> Audio:
+def _stereo_block(stem: NDArray[Any], start: int, size: int) -> Audio:
     """A block of a stem as stereo float32, zeros beyond its end."""
-    piece = np.asarray(stem[:, start : start + BLOCK_FRAMES], np.float32)
-    block = np.zeros((2, BLOCK_FRAMES), np.float32)
+    piece = np.asarray(stem[:, start : start + size], np.float32)
+    block = np.zeros((2, size), np.float32)
     block[:, : piece.shape[1]] = piece
     return block

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 
 from outboard.audio.processors import (
     Compressor,
+    CurveEqualizer,
     DeEsser,
     DynamicEqualizer,
     Equalizer,
     Expander,
-    LinearPhaseEqualizer,
     MultibandCompressor,
     Processor,
     StereoField,
@@ -241,7 +241,7 @@ def _equalizer_gains_db(plan: MixPlan) -> Iterator[float]:
             yield from (abs(b.range_db) for b in kind.bands)
         elif isinstance(kind, DeEsser | Unmasker):
             yield abs(kind.range_db)
-        elif isinstance(kind, LinearPhaseEqualizer):
+        elif isinstance(kind, CurveEqualizer):
             yield from (abs(point.gain_db) for point in kind.points)
 
 

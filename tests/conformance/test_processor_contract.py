@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 from outboard.audio import processors
 from outboard.audio.chain import Chain
 from outboard.audio.processor_ranges import chain_violations, ranges_of
-from outboard.audio.processors import LinearPhaseEqualizer, Plugin, Processor, ProcessorKind
+from outboard.audio.processors import CurveEqualizer, Plugin, Processor, ProcessorKind
 from tests.processors import AT_ALL_RATES, KINDS, NEUTRAL, RATES, chain, compensated
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -120,7 +120,7 @@ def _settings(draw: st.DrawFn, kind: type) -> typing.Any:
 
 def _mended(kind: type, values: dict[str, typing.Any]) -> dict[str, typing.Any]:
     """What no single range says: points and edges rise, taps are odd."""
-    if kind is LinearPhaseEqualizer:
+    if issubclass(kind, CurveEqualizer):
         points = sorted(values["points"], key=lambda point: point.frequency_hertz)
         rising = tuple(dataclasses.replace(p, frequency_hertz=20.0 * 3.0**k) for k, p in enumerate(points))
         return {"points": rising, "taps": min(values["taps"], 8_191) | 1}

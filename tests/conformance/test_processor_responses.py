@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.signal import hilbert
 
 from outboard.audio.chain import curve_taps
 from outboard.audio.dynamic_eq import DynamicBandSettings
@@ -26,6 +27,7 @@ from outboard.audio.processors import (
     Equalizer,
     FilterBand,
     LinearPhaseEqualizer,
+    MinimumPhaseEqualizer,
     MultibandCompressor,
     Reverb,
     Saturator,
@@ -105,6 +107,27 @@ def test_linear_phase_curves_are_within_a_tenth_of_a_db(rate: int) -> None:
     worst = float(np.max(np.abs(measured - drawn)))
     assert worst <= TOLERANCE_DB, f"{worst:.3f} dB off the curve"
     assert np.array_equal(taps, taps[::-1])
+
+
+@AT_ALL_RATES
+def test_minimum_phase_curves_are_within_a_tenth_of_a_db_and_ring_behind_only(rate: int) -> None:
+    """Of the curve that was drawn; nothing comes before the impulse, and the phase is the least that this magnitude
+    allows: the Hilbert transform of its logarithm.
+    """
+    points = tuple(CurvePoint(hertz, gain) for hertz, gain in ((60.0, -4.0), (600.0, 0.0), (5_000.0, 6.0)))
+    hertz = np.geomspace(30.0, 0.45 * rate, 300)
+    drawn = np.interp(np.log(hertz), np.log([p.frequency_hertz for p in points]), [p.gain_db for p in points])
+    worst = float(np.max(np.abs(response_db(MinimumPhaseEqualizer(points), rate, hertz) - drawn)))
+    assert worst <= TOLERANCE_DB, f"{worst:.3f} dB off the curve"
+    sound = np.zeros((2, 40_000), np.float32)
+    sound[:, 20_000] = 1.0
+    early = compensated(MinimumPhaseEqualizer(points), rate, sound)[0]
+    assert np.max(np.abs(early[:20_000])) < 1e-6
+    assert int(np.argmax(np.abs(early))) == 20_000
+    spectrum = np.fft.fft(early[20_000:].astype(np.float64), 1 << 18)
+    least = -np.imag(hilbert(np.log(np.abs(spectrum))))
+    off = np.angle(spectrum * np.exp(-1j * least))[: int(0.9 * (1 << 17))]
+    assert np.max(np.abs(off)) < 0.01, f"{np.max(np.abs(off)):.3f} rad off"
 
 
 @AT_ALL_RATES

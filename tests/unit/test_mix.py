@@ -10,11 +10,12 @@ import pytest
 
 from outboard.audio.analysis import analyze
 from outboard.audio.chain import Chain
-from outboard.audio.processors import BandExtender, Compressor, Equalizer, FilterBand, Processor, StereoWidth
+from outboard.audio.processors import BandExtender, Compressor, Equalizer, FilterBand, Processor, Reverb, StereoWidth
 from outboard.errors import InvalidInput
 from outboard.testing import drained
 from services.mixer.console import Bus, EnvelopePoint, MixPlan, MixReport, Send, Strip
 from services.mixer.mix import BLOCK_FRAMES, mix
+from tests.processors import KINDS
 
 RATE = 48_000
 LATE = Processor("air", BandExtender(15_000.0))
@@ -79,6 +80,37 @@ def test_two_runs_are_identical_and_maps_equal_arrays(tmp_path: Path) -> None:
         mapped[name] = np.memmap(tmp_path / name, np.float32, "r", shape=(60_000, 2)).T
     second, _ = rendered(dict(reversed(mapped.items())), plan, tmp_path)
     assert np.array_equal(first, second)
+
+
+def test_the_block_size_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of processor on strips and a bus, a send, an envelope and keys between strips, corrected for rails
+    that it misses: other blocks give the same mix to -120 dBFS (the FFT filters' rounding), and the same figures.
+    """
+    parts = stems(40_000)
+    every = [Processor(name, kind) for name, kind in KINDS.items()]
+    duck = Processor("duck", Compressor(-30.0, 3.0, lookahead_ms=5.0, sidechain="s1"))
+    made = MixPlan(
+        strips=(
+            Strip("s0", "other", chain=(*every[:12], duck), bus="bus", sends=(Send("room", -12.0),)),
+            Strip("s1", "bass", envelope=(EnvelopePoint(0, 0.0), EnvelopePoint(30_000, -6.0))),
+            Strip("s2", "other", chain=tuple(every[12:]), bus="bus"),
+        ),
+        buses=(Bus("bus", chain=(LATE, PRESS)), Bus("room", chain=(Processor("room", Reverb("room", 0.3)),))),
+        master_chain=(PRESS,),
+        peak_target_dbfs=-6.0,
+    )
+    sound, report = rendered(parts, made, tmp_path)
+    for size in (4_096, 5_000, 40_000):
+        monkeypatch.setattr("services.mixer.mix.BLOCK_FRAMES", size)
+        other, told = rendered(parts, made, tmp_path)
+        worst = 20.0 * np.log10(np.max(np.abs(other - sound)) + 1e-12)
+        assert worst < -120.0, f"{worst:.0f} dBFS in blocks of {size}"
+        for one, two in zip((*report.strips, *report.buses), (*told.strips, *told.buses), strict=True):
+            assert one.integrated_after_lufs == pytest.approx(two.integrated_after_lufs, abs=0.01)
+            gains = [[entry.average_gain_db or 0.0 for entry in part.processors] for part in (one, two)]
+            assert gains[0] == pytest.approx(gains[1], abs=0.01)
+        for rail, same in zip(report.rails, told.rails, strict=True):
+            assert (same.name, same.rounds, same.value) == (rail.name, rail.rounds, pytest.approx(rail.value, abs=0.01))
 
 
 def test_the_mix_is_what_its_chains_say(tmp_path: Path) -> None:

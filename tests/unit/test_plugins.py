@@ -302,6 +302,7 @@ def test_a_stand_in_takes_the_slot_and_is_named(host: PluginHost) -> None:
     assert report.average_gain_db is not None
     assert report.average_gain_db < 0.0
     assert warning.code == "PLUGIN_MISSING"
+    assert warning.message.endswith("its stand-in took its place")
 
 
 def test_what_ran_is_reported_with_its_version(host: PluginHost) -> None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from outboard.report.assemble import StageReports, assemble, document
-from outboard.v1 import analysis_pb2, audio_pb2, job_service_pb2, restorer_service_pb2, separator_service_pb2
+from outboard.v1 import (
+    analysis_pb2,
+    audio_pb2,
+    job_service_pb2,
+    mixer_service_pb2,
+    restorer_service_pb2,
+    separator_service_pb2,
+)
 
 
 def _report(seconds: float, device: str) -> job_service_pb2.JobReport:
@@ -29,6 +36,18 @@ def test_documents_of_equal_work_differ_in_run_only() -> None:
     assert two["run"]["stages"]["restorations"]["vocals"] == {"seconds": 2.0, "device": "cuda:0"}
     assert one.pop("run") != two.pop("run")
     assert one == two
+
+
+def test_a_mix_is_told_with_its_zeros() -> None:
+    """Faders at 0 dB and limits of 0 stand in the document; what is empty or unset does not, and the run is moved."""
+    mix = mixer_service_pb2.MixReport(run=audio_pb2.RunInfo(seconds=2.0))
+    mix.strips.add(name="voice")
+    mix.rails.add(name="side_mid_ratio", value=-9.0, unit="dB", held=True)
+    told = document(assemble(StageReports(mix=mix)), {})
+    assert told["mix"]["strips"] == [{"name": "voice", "gain_db": 0.0, "role": "ROLE_UNSPECIFIED"}]
+    assert (told["mix"]["rails"][0]["limit"], told["mix"]["as_given"]) == (0.0, False)
+    assert not {"run", "notes", "plugins"} & set(told["mix"])
+    assert told["run"]["stages"]["mix"] == {"seconds": 2.0}
 
 
 def test_comparisons_hold_what_either_side_has() -> None:

@@ -90,6 +90,7 @@ class PluginRack:
         self._faults: Counter[str] = Counter()
         self._facts: dict[str, PluginFacts] = {}
         self._latencies: dict[str, Latency] = {}
+        self._bare: set[str] = set()
         self._running: list[HostedPlugin] = []
 
     def facts(self, name: str) -> PluginFacts:
@@ -117,6 +118,8 @@ class PluginRack:
             PluginFailed: it broke down: `failed` has to be told.
         """
         facts = self.facts(plugin.name)
+        if plugin.stand_in is None:
+            self._bare.add(plugin.name)
         if self._host is None or not facts.usable:
             return None
         process, latency = self._host.start(facts, sample_rate_hertz, plugin.parameters, plugin.choices)
@@ -151,7 +154,7 @@ class PluginRack:
     def warnings(self) -> tuple[Warning, ...]:
         """One for each plugin that was asked for and did not run, or that comes at another time than it says."""
         away = [
-            Warning(facts.reason, f"{facts.message}: its stand-in took its place")
+            Warning(facts.reason, f"{facts.message}: {self._instead(facts.name)} took its place")
             for facts in self.used()
             if not facts.usable
         ]
@@ -164,6 +167,9 @@ class PluginRack:
             if self._facts[name].usable
         ]
         return (*away, *late)
+
+    def _instead(self, name: str) -> str:
+        return "nothing" if name in self._bare else "its stand-in"
 
     def close(self) -> None:
         """Ends all plugins that run."""
