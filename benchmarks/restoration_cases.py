@@ -175,8 +175,9 @@ def index_of(pathology: str, found: Diagnosis, stem: Stem) -> float:
         return float(found.clipped_samples)
     if kind == "noise":
         return found.noise_floor_dbfs or FLOOR_DBFS
-    # Of the band that is gone, in octaves of the stem's own.
-    return float(np.log2(stem.end_hertz / min(stem.end_hertz, found.bandwidth_hertz or stem.end_hertz)))
+    # Of the band that is gone, in octaves of the stem's own; a coder leaves holes below it, too.
+    gone = float(np.log2(stem.end_hertz / min(stem.end_hertz, found.bandwidth_hertz or stem.end_hertz)))
+    return gone + (found.codec_hole_ratio or 0.0) if kind == "mp3" else gone
 
 
 def cases(stem: Stem, seed: int = 7, faults: tuple[str, ...] = tuple(FAULTS)) -> Iterator[Case]:

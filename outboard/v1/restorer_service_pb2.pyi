@@ -194,6 +194,7 @@ class Diagnosis(_message.Message):
     GRID_TONE_INDEX_FIELD_NUMBER: _builtins.int
     GRID_TONES_FIELD_NUMBER: _builtins.int
     GRID_SPACING_HERTZ_FIELD_NUMBER: _builtins.int
+    CODEC_HOLE_RATIO_FIELD_NUMBER: _builtins.int
     bandwidth_hertz: _builtins.float
     """Where the spectrum ends, in hertz. Unset for silence."""
     bandwidth_slope_db_per_octave: _builtins.float
@@ -218,6 +219,8 @@ class Diagnosis(_message.Message):
     """How many of these tones were found."""
     grid_spacing_hertz: _builtins.float
     """Distance of the grid's tones, in hertz. Unset where there is none."""
+    codec_hole_ratio: _builtins.float
+    """Share of the coded lines that an MP3 coder rounded to zero, 0 to 1. Unset where no such coder's grid was found."""
     @_builtins.property
     def dc_offset(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Mean of each channel, as a fraction of full scale."""
@@ -238,15 +241,18 @@ class Diagnosis(_message.Message):
         grid_tone_index: _builtins.float | None = ...,
         grid_tones: _builtins.int = ...,
         grid_spacing_hertz: _builtins.float | None = ...,
+        codec_hole_ratio: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave", "_grid_spacing_hertz", b"_grid_spacing_hertz", "_grid_tone_index", b"_grid_tone_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_noise_stationarity", b"_noise_stationarity", "_shimmer_index", b"_shimmer_index", "_sibilance_index", b"_sibilance_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "bandwidth_hertz", b"bandwidth_hertz", "bandwidth_slope_db_per_octave", b"bandwidth_slope_db_per_octave", "grid_spacing_hertz", b"grid_spacing_hertz", "grid_tone_index", b"grid_tone_index", "noise_floor_dbfs", b"noise_floor_dbfs", "noise_stationarity", b"noise_stationarity", "shimmer_index", b"shimmer_index", "sibilance_index", b"sibilance_index", "spectral_hole_ratio", b"spectral_hole_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave", "_codec_hole_ratio", b"_codec_hole_ratio", "_grid_spacing_hertz", b"_grid_spacing_hertz", "_grid_tone_index", b"_grid_tone_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_noise_stationarity", b"_noise_stationarity", "_shimmer_index", b"_shimmer_index", "_sibilance_index", b"_sibilance_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "bandwidth_hertz", b"bandwidth_hertz", "bandwidth_slope_db_per_octave", b"bandwidth_slope_db_per_octave", "codec_hole_ratio", b"codec_hole_ratio", "grid_spacing_hertz", b"grid_spacing_hertz", "grid_tone_index", b"grid_tone_index", "noise_floor_dbfs", b"noise_floor_dbfs", "noise_stationarity", b"noise_stationarity", "shimmer_index", b"shimmer_index", "sibilance_index", b"sibilance_index", "spectral_hole_ratio", b"spectral_hole_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave", "_grid_spacing_hertz", b"_grid_spacing_hertz", "_grid_tone_index", b"_grid_tone_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_noise_stationarity", b"_noise_stationarity", "_shimmer_index", b"_shimmer_index", "_sibilance_index", b"_sibilance_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "bandwidth_hertz", b"bandwidth_hertz", "bandwidth_slope_db_per_octave", b"bandwidth_slope_db_per_octave", "brick_wall", b"brick_wall", "clipped_samples", b"clipped_samples", "dc_offset", b"dc_offset", "grid_spacing_hertz", b"grid_spacing_hertz", "grid_tone_index", b"grid_tone_index", "grid_tones", b"grid_tones", "noise_floor_dbfs", b"noise_floor_dbfs", "noise_stationarity", b"noise_stationarity", "shimmer_index", b"shimmer_index", "sibilance_index", b"sibilance_index", "spectral_hole_ratio", b"spectral_hole_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz", "_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave", "_codec_hole_ratio", b"_codec_hole_ratio", "_grid_spacing_hertz", b"_grid_spacing_hertz", "_grid_tone_index", b"_grid_tone_index", "_noise_floor_dbfs", b"_noise_floor_dbfs", "_noise_stationarity", b"_noise_stationarity", "_shimmer_index", b"_shimmer_index", "_sibilance_index", b"_sibilance_index", "_spectral_hole_ratio", b"_spectral_hole_ratio", "bandwidth_hertz", b"bandwidth_hertz", "bandwidth_slope_db_per_octave", b"bandwidth_slope_db_per_octave", "brick_wall", b"brick_wall", "clipped_samples", b"clipped_samples", "codec_hole_ratio", b"codec_hole_ratio", "dc_offset", b"dc_offset", "grid_spacing_hertz", b"grid_spacing_hertz", "grid_tone_index", b"grid_tone_index", "grid_tones", b"grid_tones", "noise_floor_dbfs", b"noise_floor_dbfs", "noise_stationarity", b"noise_stationarity", "shimmer_index", b"shimmer_index", "sibilance_index", b"sibilance_index", "spectral_hole_ratio", b"spectral_hole_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bandwidth_hertz: _TypeAlias = _typing.Literal["bandwidth_hertz"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_hertz: _TypeAlias = _typing.Literal["_bandwidth_hertz", b"_bandwidth_hertz"]  # noqa: Y015
     _WhichOneofReturnType__bandwidth_slope_db_per_octave: _TypeAlias = _typing.Literal["bandwidth_slope_db_per_octave"]  # noqa: Y015
     _WhichOneofArgType__bandwidth_slope_db_per_octave: _TypeAlias = _typing.Literal["_bandwidth_slope_db_per_octave", b"_bandwidth_slope_db_per_octave"]  # noqa: Y015
+    _WhichOneofReturnType__codec_hole_ratio: _TypeAlias = _typing.Literal["codec_hole_ratio"]  # noqa: Y015
+    _WhichOneofArgType__codec_hole_ratio: _TypeAlias = _typing.Literal["_codec_hole_ratio", b"_codec_hole_ratio"]  # noqa: Y015
     _WhichOneofReturnType__grid_spacing_hertz: _TypeAlias = _typing.Literal["grid_spacing_hertz"]  # noqa: Y015
     _WhichOneofArgType__grid_spacing_hertz: _TypeAlias = _typing.Literal["_grid_spacing_hertz", b"_grid_spacing_hertz"]  # noqa: Y015
     _WhichOneofReturnType__grid_tone_index: _TypeAlias = _typing.Literal["grid_tone_index"]  # noqa: Y015
@@ -265,6 +271,8 @@ class Diagnosis(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bandwidth_hertz) -> _WhichOneofReturnType__bandwidth_hertz | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bandwidth_slope_db_per_octave) -> _WhichOneofReturnType__bandwidth_slope_db_per_octave | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__codec_hole_ratio) -> _WhichOneofReturnType__codec_hole_ratio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__grid_spacing_hertz) -> _WhichOneofReturnType__grid_spacing_hertz | None: ...
     @_typing.overload
@@ -297,7 +305,7 @@ class RestorationAction(_message.Message):
     engine: _builtins.str
     """Engine that acted, for instance "repair"."""
     treatment: _builtins.str
-    """Treatment inside the engine, for instance "declip", "dc", "tones", "holes", "resonance", "sibilance", "noise" or "extension"."""
+    """Treatment inside the engine, for instance "declip", "dc", "codec", "tones", "holes", "resonance", "sibilance", "noise" or "extension"."""
     amount: _builtins.float
     """How much of it was used, 0 to 1; 0 where it was left alone."""
     reason: _builtins.str

@@ -1,7 +1,8 @@
 """What is wrong with a stem: two passes over it in fixed cells, whatever its length.
 
-The first pass finds levels (peak, mean, power) and refuses NaN and infinities; the second counts clipped samples and
-surveys resonances, tones on a grid and holes, which need the levels of the whole stem, and looks at spectra: where they
+The first pass finds levels (peak, mean, power) and refuses NaN and infinities. Then the loudest part of the stem is
+searched for the grid of an MP3 coder. The second pass counts clipped samples and surveys resonances, tones on a grid
+and holes, which need the levels of the whole stem, and what the coder rounded away, and looks at spectra: where they
 end, sibilants, and the noise beneath.
 """
 
@@ -17,6 +18,9 @@ from outboard.audio.cutoff import Cutoff, CutoffMeter
 from outboard.audio.declip import count_clipped
 from outboard.audio.grid_tones import GridTones, GridToneSurveyor
 from outboard.audio.hole_filling import HoleSurveyor
+from outboard.audio.mp3_filter_bank import GRANULE_FRAMES
+from outboard.audio.mp3_grid import SEARCH_FRAMES, find_grid
+from outboard.audio.mp3_mending import CodecSurveyor, CodecTrace
 from outboard.audio.resonance import HOPS_PER_CELL, Survey, Surveyor, window_frames
 from outboard.audio.spectrum import SpectrumBatch, SpectrumStream
 from outboard.errors import InvalidInput
@@ -45,6 +49,7 @@ class Examination:
         tones: on a fixed grid; None where they cannot be told.
         cutoff: the spectrum's end; None for silence.
         voice_power: of the frames at 300 Hz to 3 kHz, against which sibilants are held.
+        codec: what an MP3 coder left behind; None where its grid was not found.
     """
 
     diagnosis: Diagnosis
@@ -54,6 +59,7 @@ class Examination:
     tones: GridTones | None = None
     cutoff: Cutoff | None = None
     voice_power: float = 0.0
+    codec: CodecTrace | None = None
 
 
 @dataclass
@@ -64,12 +70,14 @@ class Examiner:
         levels: highest absolute sample of each channel.
         means: of each channel.
         power: mean power over channels.
+        codec_grid: of an MP3 coder, where the stem has one.
     """
 
     sample_rate_hertz: int
     levels: NDArray[np.float64]
     means: NDArray[np.float64]
     power: float
+    codec_grid: int | None = None
 
     def __post_init__(self) -> None:
         self._surveyor = Surveyor(self.sample_rate_hertz, self.levels.size, self.power)
@@ -80,11 +88,14 @@ class Examiner:
         self._cutoff = CutoffMeter(self._spectra.bin_hertz, self._spectra.size // 2 + 1)
         self._holes = HoleSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._sibilance = SibilanceMeter()
+        self._codec = None if self.codec_grid is None else CodecSurveyor(self.codec_grid)
 
     def add(self, cell: Audio) -> None:
         """Examine the next cell; the last one may be shorter."""
         self._clipped += count_clipped(cell, self.levels)
         self._noise.add(cell)
+        if self._codec is not None:
+            self._codec.add(cell)
         self._look(self._spectra.process(cell))
         missing = self._surveyor.cell_frames - cell.shape[1]
         whole = np.pad(cell, ((0, 0), (0, missing))) if missing else cell
@@ -98,6 +109,7 @@ class Examiner:
         survey = self._surveyor.finish(tones.hertz if tones else ())
         self._look(self._spectra.finish())
         cutoff = self._cutoff.finish()
+        codec = self._codec.finish() if self._codec is not None else None
         diagnosis = Diagnosis(
             bandwidth_hertz=cutoff.hertz if cutoff else None,
             bandwidth_slope_db_per_octave=cutoff.slope_db_per_octave if cutoff else None,
@@ -112,9 +124,10 @@ class Examiner:
             sibilance_index=self._sibilance.sibilance_index,
             clipped_samples=self._clipped,
             dc_offset=tuple(float(mean) for mean in self.means),
+            codec_hole_ratio=codec.hole_ratio if codec else None,
         )
         voice_power = self._sibilance.voice_power
-        return Examination(diagnosis, self.levels, self.power, survey, tones, cutoff, voice_power)
+        return Examination(diagnosis, self.levels, self.power, survey, tones, cutoff, voice_power, codec)
 
     def _look(self, batches: Iterator[SpectrumBatch]) -> None:
         for batch in batches:
@@ -131,7 +144,7 @@ def cells(array: Audio, sample_rate_hertz: int) -> Iterator[Audio]:
 
 @dataclass
 class LevelMeter:
-    """First pass: peak and sum of each channel, and power."""
+    """First pass: peak and sum of each channel, power, and where the loudest block begins."""
 
     channels: int
 
@@ -140,6 +153,8 @@ class LevelMeter:
         self._sums = np.zeros(self.channels)
         self._energy = 0.0
         self._frames = 0
+        self._most = 0.0
+        self.loudest_frame = 0
 
     def add(self, cell: Audio) -> None:
         """Measure the next block.
@@ -152,7 +167,10 @@ class LevelMeter:
             raise InvalidInput("the stem holds NaN or infinite samples", reason="AUDIO_NOT_FINITE", field="chunk")
         self.peaks = np.maximum(self.peaks, peaks)
         self._sums += np.sum(cell, axis=1, dtype=np.float64)
-        self._energy += float(np.sum(np.square(cell, dtype=np.float64)))
+        energy = float(np.sum(np.square(cell, dtype=np.float64)))
+        if energy > self._most:
+            self.loudest_frame, self._most = self._frames, energy
+        self._energy += energy
         self._frames += cell.shape[1]
 
     @property
@@ -174,11 +192,25 @@ def examine(array: Audio, sample_rate_hertz: int, progress: Progress | None = No
     for cell in cells(array, sample_rate_hertz):
         meter.add(cell)
         done = _advance(progress, done, cell.shape[1], total)
-    examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power)
+    size = cell_frames(sample_rate_hertz)
+    loudest = max(0, min(meter.loudest_frame, array.shape[1] - size))
+    codec_grid = _codec_grid(array[:, loudest : loudest + size], loudest)
+    examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power, codec_grid)
     for cell in cells(array, sample_rate_hertz):
         examiner.add(cell)
         done = _advance(progress, done, cell.shape[1], total)
     return examiner.finish()
+
+
+def _codec_grid(cell: Audio, start: int) -> int | None:
+    """The grid of an MP3 coder in the loudest part of a cell that begins at `start`; None where there is none."""
+    hop = SEARCH_FRAMES // 2
+    places = range(0, cell.shape[1] - SEARCH_FRAMES + 1, hop)
+    if not places:
+        return None
+    first = max(places, key=lambda place: float(np.sum(np.square(cell[:, place : place + SEARCH_FRAMES]))))
+    found = find_grid(np.asarray(cell[:, first : first + SEARCH_FRAMES], dtype=np.float32))
+    return None if found is None else (start + first + found) % GRANULE_FRAMES
 
 
 def _advance(progress: Progress | None, done: int, frames: int, total: int) -> int:

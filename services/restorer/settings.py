@@ -65,6 +65,8 @@ class Diagnosis:
         sibilance_index: how far sibilants stand out of a voice, 0 to 1 (`services.restorer.sibilance`).
         clipped_samples: in flat runs of at least three at the top of a channel.
         dc_offset: mean of each channel, as a fraction of full scale.
+        codec_hole_ratio: share of lines that an MP3 coder rounded to zero (`outboard.audio.mp3_mending`); None where
+            its grid was not found.
     """
 
     bandwidth_hertz: float | None = None
@@ -80,6 +82,7 @@ class Diagnosis:
     sibilance_index: float | None = None
     clipped_samples: int = 0
     dc_offset: tuple[float, ...] = ()
+    codec_hole_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,9 @@ class RestorationReport:
 ENGINES: tuple[EngineInfo, ...] = (
     EngineInfo(
         REPAIR,
-        3,
-        description="Redraws clipped peaks, removes DC and tones on a fixed grid, fills holes, tames resonances at 8 "
-        "to 12 kHz and sibilants.",
+        4,
+        description="Redraws clipped peaks, removes DC and tones on a fixed grid, fills holes and what an MP3 coder "
+        "rounded away, tames resonances at 8 to 12 kHz and sibilants.",
     ),
     EngineInfo(
         DEEPFILTERNET3,
