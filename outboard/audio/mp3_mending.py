@@ -11,9 +11,11 @@ Decoders take a full step.
 
 **Holes**: where a zero has zeros around it, in frequency and in the granules before and after, something softer than
 half a step was there. It is filled with noise, 18 dB below the step read within 12 lines of the same granule, which is
-less than noise has that is hardly ever rounded up; 24 dB below one that lies further away, up to 48 lines. Between
-partials that last there may be nothing at all: where lines are left at the same place for three granules, less and at
-last nothing is filled. The signs are drawn by the granule's place, and where middle and side were coded, in these.
+less than noise has that is hardly ever rounded up; 24 dB below one that lies further away, up to 48 lines. The signs
+are drawn by the granule's place, and where middle and side were coded, in these.
+
+Partials that last are no noise, and between them there may be nothing at all: where lines are left at the same place
+for three granules, less and at last nothing is done.
 
 Figures: `_CENTROIDS` is the mean over 17 recordings and demo songs, none of which the benchmark of restoration uses, at
 64 and 128 kbit/s; they differ by 0.1. The levels of the fill were chosen on the same.
@@ -131,7 +133,7 @@ class CodecMender:
         found = granules(padded[:, first:], self._bands)
         if np.all(found.is_zero):
             return None
-        lines = _centred(found) + self._noise(found, number)
+        lines = (_centred(found) + self._noise(found, number)) * _unlasting(found)
         lines[:, :, :LOWEST_LINE] = 0.0
         lines[:, :, self._trace.top :] = 0.0
         inside = slice(_CONTEXT, lines.shape[1] - _CONTEXT)
@@ -149,7 +151,7 @@ class CodecMender:
         level = np.where(np.isfinite(near), _gain(_STEP_BELOW_DB) * near, _gain(_FAR_STEP_BELOW_DB) * far)
         size = (1, _HOLE_GRANULES, _HOLE_LINES)
         is_hole = ndimage.minimum_filter(found.is_zero.view(np.uint8), size, mode="nearest") > 0
-        level = np.where(is_hole & np.isfinite(level), level, 0.0) * _unlasting(found)
+        level = np.where(is_hole & np.isfinite(level), level, 0.0)
         return np.asarray(level * self._signs(number, level.shape), np.float32)
 
     def _signs(self, number: int, shape: tuple[int, ...]) -> Lines:
