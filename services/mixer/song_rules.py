@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from outboard.audio.analysis import Analysis
 from outboard.audio.processors import BandExtender, Compressor, Processor, StereoField
@@ -18,6 +19,9 @@ LABELS = ("stereo_field", "expander", "air")
 _FULL_CREST_LACK_DB = 2.5
 # A sum that is too wide is brought this far under its limit: the forecast is good to half of that.
 _WIDTH_MARGIN_DB = 1.0
+# Where the bands under the measured thirds of an octave begin.
+_LOWEST_HERTZ = 20.0
+_LEAST = 1e-40
 
 
 def song_chain(brief: Brief, strips: Sequence[Strip], buses: Sequence[Bus]) -> tuple[Processor, ...]:
@@ -42,8 +46,11 @@ def _stereo_field(brief: Brief, song: Analysis, field: Field | None) -> Processo
         field, bands=tuple(_centred(band, recentre) for band, recentre in zip(field.bands, leans, strict=True))
     )
     narrowing = brief.amount * _narrowing(brief, field, centred)
+    gains = _side_gains(brief, centred, narrowing)
     bands = []
-    for band, recentre, gain in zip(field.bands, leans, _side_gains(brief, centred, narrowing), strict=True):
+    if gains.rest < 0.99:
+        bands.append(StereoFieldBand(_LOWEST_HERTZ, field.bands[0].low_hertz, min(gains.rest, brief.width_cap)))
+    for band, recentre, gain in zip(field.bands, leans, gains.bands, strict=True):
         side_gain = min(gain, brief.width_cap)
         if side_gain < 0.99 or abs(recentre) > 0.01:
             bands.append(StereoFieldBand(band.low_hertz, band.high_hertz, side_gain, recentre))
@@ -63,10 +70,21 @@ def _centred(band: FieldBand, recentre: float) -> FieldBand:
     return replace(band, side=side)
 
 
-def _side_gains(brief: Brief, field: Field, narrowing: float) -> list[float]:
+class _SideGains(NamedTuple):
+    """Factors on the sides of every band, and of what lies under them."""
+
+    bands: tuple[float, ...]
+    rest: float
+
+
+def _side_gains(brief: Brief, field: Field, narrowing: float) -> _SideGains:
     """Of every band, that share of its way down to the preset's limit."""
-    over = [10.0 * math.log10(band.side / band.mid) - brief.preset["mix.width_limit_db"] for band in field.bands]
-    return [10.0 ** (-narrowing * max(0.0, one) / 20.0) for one in over]
+
+    def gain(side: float, mid: float) -> float:
+        over = 10.0 * math.log10(max(side, _LEAST) / max(mid, _LEAST)) - brief.preset["mix.width_limit_db"]
+        return float(10.0 ** (-narrowing * max(0.0, over) / 20.0))
+
+    return _SideGains(tuple(gain(b.side, b.mid) for b in field.bands), gain(field.rest_side, field.rest_mid))
 
 
 def _narrowing(brief: Brief, field: Field, centred: Field) -> float:
@@ -78,8 +96,8 @@ def _narrowing(brief: Brief, field: Field, centred: Field) -> float:
     for _ in range(20):
         middle = 0.5 * (low + high)
         gains = _side_gains(brief, centred, middle)
-        bands = tuple(replace(b, side=b.side * g**2) for b, g in zip(centred.bands, gains, strict=True))
-        left = replace(centred, bands=bands)
+        bands = tuple(replace(b, side=b.side * g**2) for b, g in zip(centred.bands, gains.bands, strict=True))
+        left = replace(centred, bands=bands, rest_side=centred.rest_side * gains.rest**2)
         enough = left.mean_db <= gate and left.whole_db <= most - _WIDTH_MARGIN_DB
         low, high = (low, middle) if enough else (middle, high)
     return high

@@ -131,6 +131,19 @@ def test_what_a_strip_took_is_not_taken_again() -> None:
     )
 
 
+def test_sides_in_the_bass_are_narrowed_with_the_rest() -> None:
+    """Most power of a song lies under the thirds that are measured: left alone, its sides keep the whole too wide."""
+    wide = np.concatenate([stems(0.0)["other"][:1], stems(0.0)["vocals"][:1]])
+    parts = {"other": wide, "vocals": (0.01 * stems(0.0)["vocals"]).astype(np.float32)}
+    analyses = {name: analyze(sound, RATE) for name, sound in parts.items()}
+    whole = analyze(np.asarray(sum(parts.values()), np.float32), RATE)
+    field = field_of(plan(analyses, ROLES, whole, BALANCED, MixSettings(bypass=("width",))))
+    assert field is not None
+    assert field.bands[0].low_hertz == 20.0
+    assert field.bands[0].high_hertz == field.bands[1].low_hertz
+    assert field.bands[0].side_gain < 0.9, field.bands[0]
+
+
 def test_a_sum_that_its_strips_made_narrow_enough_is_left_alone() -> None:
     """A song over the limits whose wide part is turned down by its strip needs no field of its own."""
     whole = measured(0.0, "song")
