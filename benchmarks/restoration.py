@@ -73,20 +73,43 @@ def restored(
 
 def judged(case: Case, voice: VoiceEngine | None, *engines: str) -> tuple[float, float, float]:
     """Log-spectral distance afterwards, and the matching index before and afterwards."""
+    return _outcome(case, voice, *engines)[0]
+
+
+def _outcome(case: Case, voice: VoiceEngine | None, *engines: str) -> tuple[tuple[float, float, float], frozenset[str]]:
+    """What `judged` gives, and which engines acted."""
     output, report = restored(case.audio, case.stem.role, *engines, voice=voice)
+    acted = frozenset(action.engine for action in report.actions if action.amount)
     before = index_of(case.pathology, report.found, case.stem)
     if report.unchanged:
-        return case.damage_db, before, before
-    return distance_db(case.stem, output), before, index_of(case.pathology, diagnose(output, RATE), case.stem)
+        return (case.damage_db, before, before), acted
+    after = index_of(case.pathology, diagnose(output, RATE), case.stem)
+    return (distance_db(case.stem, output), before, after), acted
+
+
+def _outcomes(case: Case, voice: VoiceEngine | None, chains: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """What the whole chain gives, and each engine alone, in the order of the automatic chain.
+
+    An engine alone is computed only where the whole chain does not tell: if it acted alone it gives the same, and if no
+    engine before it acted it saw the same and left it as it was.
+    """
+    whole, acted = _outcome(case, voice)
+    found = {"auto": whole}
+    before = frozenset[str]()
+    for engine in chains:
+        if acted == {engine}:
+            found[engine] = whole
+        elif engine not in acted and not acted & before:
+            found[engine] = (case.damage_db, whole[1], whole[1])
+        else:
+            found[engine] = judged(case, voice, engine)
+        before |= {engine}
+    return found
 
 
 def matrix(found: list[Stem], voice: VoiceEngine | None, *, alone: bool = True) -> Iterator[Row]:
     """The pathologies, by the whole chain and, if wanted, by each engine alone."""
-    chains: dict[str, tuple[str, ...]] = {"auto": ()}
-    if alone:
-        chains |= {REPAIR: (REPAIR,), BANDWIDTH: (BANDWIDTH,)}
-    if alone and voice is not None:
-        chains[DEEPFILTERNET3] = (DEEPFILTERNET3,)
+    chain = (REPAIR, BANDWIDTH) if voice is None else (REPAIR, DEEPFILTERNET3, BANDWIDTH)
     gains: dict[tuple[str, str], list[float]] = defaultdict(list)
     mended: list[bool] = []
     changes: list[float] = []
@@ -94,8 +117,7 @@ def matrix(found: list[Stem], voice: VoiceEngine | None, *, alone: bool = True) 
         for case in cases(stem):
             if case.pathology.startswith("noise") and voice is None:
                 continue
-            for name, engines in chains.items():
-                after_db, before, after = judged(case, voice, *engines)
+            for name, (after_db, before, after) in _outcomes(case, voice, chain if alone else ()).items():
                 gains[case.pathology, name].append(case.damage_db - after_db)
                 if name == "auto":
                     mended.append(after_db < case.damage_db - _SAME_DB and after < before)
