@@ -8,8 +8,8 @@ import time
 import numpy as np
 
 from outboard.models.htdemucs import transform
-from outboard.models.htdemucs.backends import Arithmetic, load_core
-from outboard.models.htdemucs.variants import VARIANTS
+from outboard.models.htdemucs.backends import Arithmetic
+from outboard.models.local import LocalInference
 
 _ROUNDS = 3
 
@@ -17,14 +17,15 @@ _ROUNDS = 3
 def main() -> int:
     """Prints the least of some rounds, after one that does not count."""
     name, backend, precision = sys.argv[1:]
-    compute, frames = load_core(VARIANTS[name], Arithmetic(backend, "cpu", precision))
+    inference = LocalInference(Arithmetic(backend, "cpu", precision))
+    frames = inference.segment_frames(name)
     mix = np.random.default_rng(0).standard_normal((1, transform.CHANNELS, frames)).astype(np.float32)
-    spectrogram = transform.spectrogram(mix)
     taken = []
     for _ in range(1 + _ROUNDS):
         started = time.perf_counter()
-        compute(mix, spectrogram)
+        inference.infer(name, {"mix": mix}).result()
         taken.append(time.perf_counter() - started)
+    inference.close()
     print(min(taken[1:]))
     return 0
 
