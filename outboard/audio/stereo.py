@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numba import njit
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from outboard.audio.filters import Audio, SosFilter, butterworth_high_pass, to_float32
+
+PanLaw = Literal["balance", "constant_power", "constant_sum"]
 
 # Side gains above this make mono listeners lose what stereo listeners hear.
 MAX_SIDE_GAIN = 1.4
@@ -148,11 +150,33 @@ def _symmetric_taps(gains: NDArray[np.float64]) -> NDArray[np.float64]:
     return taps
 
 
-def pan_gains(pan: float) -> tuple[float, float]:
-    """Balance law for stereo strips: unity in the middle, the far side fades to zero; ``pan`` -1 left to 1 right."""
+def pan_gains(pan: float, law: PanLaw = "balance") -> tuple[float, float]:
+    """Factors on left and right; all laws are 1 and 1 in the middle and leave nothing on the far side of an edge.
+
+        balance         min(1, 1 - p), min(1, 1 + p)       nothing is lifted: of stereo sounds
+        constant_power  sqrt(2) cos a, sqrt(2) sin a       a = (p + 1) pi / 4: one power, +3 dB at an edge
+        constant_sum    1 - p, 1 + p                       one mono sum, +6 dB at an edge
+
+    Args:
+        pan: -1 left to 1 right.
+        law: see above.
+
+    Raises:
+        ValueError: a position outside of that, or a law that there is not.
+    """
     if not -1.0 <= pan <= 1.0:
         raise ValueError(f"pan must be in -1..1, not {pan}")
-    return min(1.0, 1.0 - pan), min(1.0, 1.0 + pan)
+    if law == "balance":
+        return min(1.0, 1.0 - pan), min(1.0, 1.0 + pan)
+    if law == "constant_sum":
+        return 1.0 - pan, 1.0 + pan
+    if law != "constant_power":
+        raise ValueError(f"there is no pan law {law!r}: balance, constant_power, constant_sum")
+    if pan == 0.0:
+        return 1.0, 1.0
+    # The sine of what is left to the other edge is exactly 0 there, which the cosine is not.
+    left, right = (math.sqrt(2.0) * math.sin((1.0 + side * pan) * math.pi / 4.0) for side in (-1.0, 1.0))
+    return left, right
 
 
 @njit(nogil=True, cache=True)

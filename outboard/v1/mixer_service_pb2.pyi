@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from outboard.v1 import analysis_pb2 as _analysis_pb2
 from outboard.v1 import audio_pb2 as _audio_pb2
 from outboard.v1 import processor_pb2 as _processor_pb2
@@ -21,6 +22,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PanLaw:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PanLawEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PanLaw.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAN_LAW_UNSPECIFIED: _PanLaw.ValueType  # 0
+    """The same as PAN_LAW_BALANCE."""
+    PAN_LAW_BALANCE: _PanLaw.ValueType  # 1
+    """The far side fades, the near one stays."""
+    PAN_LAW_CONSTANT_POWER: _PanLaw.ValueType  # 2
+    """As loud everywhere in a room: sine and cosine, 3 dB more at an edge."""
+    PAN_LAW_CONSTANT_SUM: _PanLaw.ValueType  # 3
+    """As loud everywhere in the mono sum: straight lines, 6 dB more at an edge."""
+
+class PanLaw(_PanLaw, metaclass=_PanLawEnumTypeWrapper):
+    """What a strip that is not in the middle sounds like on either side; in the middle both sides are as they are."""
+
+PAN_LAW_UNSPECIFIED: PanLaw.ValueType  # 0
+"""The same as PAN_LAW_BALANCE."""
+PAN_LAW_BALANCE: PanLaw.ValueType  # 1
+"""The far side fades, the near one stays."""
+PAN_LAW_CONSTANT_POWER: PanLaw.ValueType  # 2
+"""As loud everywhere in a room: sine and cosine, 3 dB more at an edge."""
+PAN_LAW_CONSTANT_SUM: PanLaw.ValueType  # 3
+"""As loud everywhere in the mono sum: straight lines, 6 dB more at an edge."""
+Global___PanLaw: _TypeAlias = PanLaw  # noqa: Y015
 
 @_typing.final
 class Preset(_message.Message):
@@ -358,6 +387,7 @@ class Strip(_message.Message):
     BUS_FIELD_NUMBER: _builtins.int
     ENVELOPE_FIELD_NUMBER: _builtins.int
     ROLE_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    PAN_LAW_FIELD_NUMBER: _builtins.int
     stem: _builtins.str
     """The stem's name."""
     role: _audio_pb2.Role.ValueType
@@ -365,13 +395,15 @@ class Strip(_message.Message):
     gain_db: _builtins.float
     """Fader in dB, -144 to 24."""
     pan: _builtins.float
-    """Position, -1 left to 1 right (balance for stereo stems)."""
+    """Position, -1 left to 1 right."""
     polarity_inverted: _builtins.bool
     """Whether its polarity is turned."""
     bus: _builtins.str
     """Name of the bus it goes to; empty: the mix."""
     role_confidence: _builtins.float
     """How sure the role is, 0 to 1; 1 where it was given, unset where nobody listened."""
+    pan_law: Global___PanLaw.ValueType
+    """How it gets to its position."""
     @_builtins.property
     def chain(self) -> _containers.RepeatedCompositeFieldContainer[_processor_pb2.Processor]:
         """Processors in order, before the fader."""
@@ -397,10 +429,11 @@ class Strip(_message.Message):
         bus: _builtins.str = ...,
         envelope: _abc.Iterable[Global___EnvelopePoint] | None = ...,
         role_confidence: _builtins.float | None = ...,
+        pan_law: Global___PanLaw.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_role_confidence", b"_role_confidence", "role_confidence", b"role_confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_role_confidence", b"_role_confidence", "bus", b"bus", "chain", b"chain", "envelope", b"envelope", "gain_db", b"gain_db", "pan", b"pan", "polarity_inverted", b"polarity_inverted", "role", b"role", "role_confidence", b"role_confidence", "sends", b"sends", "stem", b"stem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_role_confidence", b"_role_confidence", "bus", b"bus", "chain", b"chain", "envelope", b"envelope", "gain_db", b"gain_db", "pan", b"pan", "pan_law", b"pan_law", "polarity_inverted", b"polarity_inverted", "role", b"role", "role_confidence", b"role_confidence", "sends", b"sends", "stem", b"stem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__role_confidence: _TypeAlias = _typing.Literal["role_confidence"]  # noqa: Y015
     _WhichOneofArgType__role_confidence: _TypeAlias = _typing.Literal["_role_confidence", b"_role_confidence"]  # noqa: Y015

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from outboard.audio.processors import Processor, ProcessorReport
 from outboard.audio.reporting import EngineInfo, Warning
+from outboard.audio.stereo import PanLaw
 
 INSERT = "insert"
 """Label of a plugin's slot that the planner does not have: at the end of a chain, without a stand-in."""
@@ -73,7 +74,8 @@ class Strip:
         stem: the stem's name.
         role: what it plays.
         gain_db: fader.
-        pan: -1 left to 1 right (a balance: the far side fades).
+        pan: -1 left to 1 right.
+        pan_law: how it gets there, see `outboard.audio.stereo.pan_gains`.
         polarity_inverted: whether its polarity is turned.
         chain: processors in order, before the fader.
         sends: copies to effect buses, after the fader.
@@ -92,6 +94,7 @@ class Strip:
     bus: str = ""
     envelope: tuple[EnvelopePoint, ...] = ()
     role_confidence: float | None = None
+    pan_law: PanLaw = "balance"
 
 
 @dataclass(frozen=True)

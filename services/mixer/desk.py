@@ -56,7 +56,7 @@ class _StripAtWork:
     def __init__(self, strip: Strip, sample_rate_hertz: int, plugins: PluginRack | None) -> None:
         self.strip = strip
         self.chain = Chain(strip.chain, sample_rate_hertz, plugins)
-        left, right = pan_gains(strip.pan)
+        left, right = pan_gains(strip.pan, strip.pan_law)
         sign = -1.0 if strip.polarity_inverted else 1.0
         self._gains = sign * 10.0 ** (strip.gain_db / 20.0) * np.array([[left], [right]])
         self._points = (

@@ -42,7 +42,9 @@ def test_what_is_written_is_read_back_bit_by_bit() -> None:
 def test_every_number_is_there_to_be_edited() -> None:
     """Zeros are written out, in the order of the contract; optional numbers that the planner left open are not."""
     strip = json.loads(plan_text(job_service_pb2.JobReport(mix={"plan": MIX})))["mix_plan"]["strips"][0]
-    assert list(strip) == ["stem", "role", "gain_db", "pan", "polarity_inverted", "chain", "sends", "bus", "envelope"]
+    assert list(strip) == [
+        "stem", "role", "gain_db", "pan", "polarity_inverted", "chain", "sends", "bus", "envelope", "pan_law",
+    ]  # fmt: skip
     assert (strip["pan"], strip["polarity_inverted"], strip["bus"]) == (0.0, False, "")
 
 

@@ -11,6 +11,7 @@ import pytest
 from outboard.audio.analysis import analyze
 from outboard.audio.chain import Chain
 from outboard.audio.processors import BandExtender, Compressor, Equalizer, FilterBand, Processor, Reverb, StereoWidth
+from outboard.audio.stereo import pan_gains
 from outboard.errors import InvalidInput
 from outboard.testing import drained
 from services.mixer.console import Bus, EnvelopePoint, MixPlan, MixReport, Send, Strip
@@ -125,6 +126,15 @@ def test_the_mix_is_what_its_chains_say(tmp_path: Path) -> None:
     by_hand = Chain(chain, RATE).process(parts["s0"]) * 10 ** (-6 / 20) * np.array([[1.0], [0.5]]) - parts["s1"]
     assert np.allclose(y, by_hand * 10 ** (-3 / 20), atol=1e-6)
     assert report.trim_db == -3.0
+
+
+def test_a_strip_is_panned_by_its_law(tmp_path: Path) -> None:
+    """A mono stem to the right: the law's factors, on both sides."""
+    parts = {name: part[:1] for name, part in stems(20_000, 1).items()}
+    for law in ("balance", "constant_power", "constant_sum"):
+        y, _ = rendered(parts, MixPlan((Strip("s0", "other", pan=0.5, pan_law=law),)), tmp_path)  # type: ignore[arg-type]
+        wanted = np.array(pan_gains(0.5, law))[:, None] * parts["s0"][0].astype(np.float64)  # type: ignore[arg-type]
+        assert np.max(np.abs(y - wanted)) < 1e-7, law
 
 
 def test_an_envelope_moves_the_fader_over_time(tmp_path: Path) -> None:

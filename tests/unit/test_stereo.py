@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from outboard.audio.stereo import (
+    PanLaw,
     StereoFieldBand,
     StereoFieldFilter,
     StereoMeter,
@@ -132,6 +133,24 @@ def test_pan_is_unity_in_the_middle() -> None:
     assert pan_gains(1.0) == (0.0, 1.0)
     with pytest.raises(ValueError, match="pan"):
         pan_gains(1.1)
+    with pytest.raises(ValueError, match="no pan law 'linear'"):
+        pan_gains(0.5, "linear")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("law", ["balance", "constant_power", "constant_sum"])
+def test_pan_laws_keep_what_they_are_named_after(law: PanLaw) -> None:
+    """Unity in the middle, silence on the far side of an edge, left and right alike; one power, or one sum."""
+    assert pan_gains(0.0, law) == (1.0, 1.0)
+    assert pan_gains(-1.0, law)[1] == pan_gains(1.0, law)[0] == 0.0
+    for pan in np.linspace(-1.0, 1.0, 21):
+        left, right = pan_gains(float(pan), law)
+        assert (right, left) == pytest.approx(pan_gains(-float(pan), law))
+        if law == "constant_power":
+            assert left**2 + right**2 == pytest.approx(2.0)
+        elif law == "constant_sum":
+            assert left + right == pytest.approx(2.0)
+        else:
+            assert max(left, right) == 1.0
 
 
 @settings(max_examples=30, deadline=None)
