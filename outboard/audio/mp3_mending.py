@@ -38,7 +38,7 @@ Lines = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 LOWEST_LINE = 4
-_SURVEYED_GRANULES = 32  # of every cell
+_SURVEYED_GRANULES = 16  # of every cell
 _CODED_SHARE = 0.002  # of granules in which the topmost line is left
 _STEP_REACH, _STEP_BELOW_DB = 12, 18.0  # lines; the fill below the step
 _FAR_STEP_REACH, _FAR_STEP_BELOW_DB = 48, 24.0

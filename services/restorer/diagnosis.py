@@ -185,16 +185,28 @@ class LevelMeter:
         return max(0.0, total - float(np.mean(self.means**2)))
 
 
-def examine(array: Audio, sample_rate_hertz: int, progress: Progress | None = None) -> Examination:
-    """Both passes over a stem of shape (channels, frames); `progress` gets the fraction done after each cell."""
+def examine(
+    array: Audio, sample_rate_hertz: int, progress: Progress | None = None, earlier: Examination | None = None
+) -> Examination:
+    """Both passes over a stem.
+
+    Args:
+        array: float32 (channels, frames).
+        sample_rate_hertz: of the stem.
+        progress: gets the fraction done after each cell.
+        earlier: of the same stem before something was done to it: where it has no coder's grid, it has none now.
+    """
     meter = LevelMeter(array.shape[0])
     done, total = 0, max(1, 2 * array.shape[1])
     for cell in cells(array, sample_rate_hertz):
         meter.add(cell)
         done = _advance(progress, done, cell.shape[1], total)
-    size = cell_frames(sample_rate_hertz)
-    loudest = max(0, min(meter.loudest_frame, array.shape[1] - size))
-    codec_grid = _codec_grid(array[:, loudest : loudest + size], loudest)
+    if earlier is None:
+        size = cell_frames(sample_rate_hertz)
+        loudest = max(0, min(meter.loudest_frame, array.shape[1] - size))
+        codec_grid = _codec_grid(array[:, loudest : loudest + size], loudest)
+    else:
+        codec_grid = earlier.codec.grid if earlier.codec else None
     examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power, codec_grid)
     for cell in cells(array, sample_rate_hertz):
         examiner.add(cell)

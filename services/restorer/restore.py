@@ -187,7 +187,7 @@ class _Work:
         """Go on with what a step made, examined anew."""
         self.array = array
         # Nothing new to tell, but whoever is told may want to stop.
-        self.examined = examine(array, self.sample_rate_hertz, lambda _: self._step_progress(self._done))
+        self.examined = examine(array, self.sample_rate_hertz, lambda _: self._step_progress(self._done), self.examined)
         self._left = self.examined.diagnosis
 
     def repaired(self, step: RestorationStep, role: str, *, is_last: bool) -> Generator[Audio, None, None]:
