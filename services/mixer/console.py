@@ -16,7 +16,7 @@ INSERT = "insert"
 CONSOLE, PASSTHROUGH = "console", "passthrough"
 # The preferred first. A version is raised whenever the engine's sound changes.
 ENGINES = (
-    EngineInfo(CONSOLE, 7, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
+    EngineInfo(CONSOLE, 8, description="A strip per stem, buses and sends; numbers from a preset and measurements."),
     EngineInfo(PASSTHROUGH, 1, description="The plain sum of the stems."),
 )
 

@@ -26,7 +26,7 @@ from services.mixer.roles import DRUMS, VOICES
 LABELS = ("masking", "kick_sidechain", "lead_sidechain")
 # A cut that frees less than this share of what is covered is not worth its price; a bass pays more for it.
 _LEAST_RELIEF = 0.0025
-_LEAST_BASS_RELIEF = 0.03
+_LEAST_BASS_RELIEF = 0.01
 # Levels of the music over the voices in a band from which, and up to which, it gives way. A masker reaches into its
 # neighbours as well, so it begins a little before it covers its own band.
 _BEGINS_DB, _ENDS_DB = -9.0, 16.0
@@ -65,7 +65,8 @@ class _Sung:
         raw = [np.asarray(one.levels - np.float32(one.strip.gain_db), np.float32) for one in voices]
         key = voices[0].strip.stem if len(voices) == 1 else VOCAL_BUS
         heard, keyed = summed([one.levels for one in voices]), summed(raw)
-        return cls(heard, keyed, float(np.mean(heard - keyed)) if len(keyed) else 0.0, key)
+        sounding = keyed > max(float(keyed.max(initial=-np.inf)) - 2.0 * PLAYING_DB, -90.0)
+        return cls(heard, keyed, float(np.mean((heard - keyed)[sounding])) if sounding.any() else 0.0, key)
 
 
 def among(brief: Brief, strips: Sequence[Strip]) -> tuple[Strip, ...]:
