@@ -3,9 +3,12 @@
 It acts on walls only (`outboard.audio.cutoff`): what faded by itself, what is silent, and what reaches 17.5 kHz is left
 alone. In automatic mode the new band is kept 41 dB below a stem that reaches 16 kHz, which is full band to nearly
 everyone, and 36 dB below a voice that reaches 10 kHz: a recording of singing that never had more than 11 kHz stays what
-it was to within 35 dB. The loudest moments give way: a cap over the band's power in every 5 ms, which leaves the
-softer ones their full top and keeps sibilants from growing. The stem is read three times in fixed cells, so memory
-does not grow with it (but for a number per 5 ms) and the result does not depend on how it lay there.
+it was to within 35 dB. Such recordings are soft at their end; the louder a voice still is at its wall, the surer it was
+cut there, and the higher its limit.
+
+Under a limit the loudest moments give way: a cap over the band's power in every 5 ms, which leaves the softer ones
+their full top and keeps sibilants from growing. The stem is read three times in fixed cells, so memory does not grow
+with it (but for a number per 5 ms) and the result does not depend on how it lay there.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ SOFTEST_WALL_DB = -105.0  # of a sine, per bin: a softer edge is nothing that an
 FULL_BAND_LIMIT_DB = -41.0  # of the new band against the stem, in automatic mode
 VOICE_LIMIT_DB = -36.0
 VOICE_HERTZ = 10_000.0  # a voice that ends below was cut, whatever it was recorded with
+SOFT_EDGE_DB = -48.0  # of a bin below the wall against the voice: up to here it may have been recorded so ...
+SURE_DB_PER_DB = 3.0  # ... and by so much the limit rises for every dB more
 _SHARES = (0.3, 0.9)  # of the work: after the first pass, after the second
 _BISECTIONS = 40
 _TINY = 1e-30
@@ -54,13 +59,14 @@ class BandwidthPlan:
     limit_db: float | None = None
 
 
-def plan(role: str, amount: float | None, cutoff: Cutoff | None) -> BandwidthPlan:
+def plan(role: str, amount: float | None, cutoff: Cutoff | None, power: float) -> BandwidthPlan:
     """How much of a new band a stem gets.
 
     Args:
         role: what the stem plays, lower case.
         amount: as asked for, 0 to 1; None: what the diagnosis calls for.
         cutoff: the stem's end; None: silence.
+        power: mean power of the stem.
     """
     if amount == 0:
         return BandwidthPlan(0.0, "amount 0 was asked for")
@@ -79,7 +85,8 @@ def plan(role: str, amount: float | None, cutoff: Cutoff | None) -> BandwidthPla
         return BandwidthPlan(amount, f"cut off at {end}", cutoff.hertz)
     limit_db = FULL_BAND_LIMIT_DB if cutoff.hertz >= FULL_BAND_HERTZ else None
     if limit_db is None and role in VOICES and cutoff.hertz >= VOICE_HERTZ:
-        limit_db = VOICE_LIMIT_DB
+        edge_db = cutoff.level_db - 10.0 * float(np.log10(power + _TINY))
+        limit_db = VOICE_LIMIT_DB + SURE_DB_PER_DB * max(0.0, edge_db - SOFT_EDGE_DB)
     return BandwidthPlan(1.0, f"cut off at {end}", cutoff.hertz, limit_db)
 
 

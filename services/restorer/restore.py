@@ -347,7 +347,7 @@ class _Work:
     def _extension_plan(self, step: RestorationStep, role: str) -> bandwidth.BandwidthPlan:
         if step.engine == AUDIOSR_SPEECH and step.amount is None:
             return bandwidth.BandwidthPlan(0.0, "made for the spoken word, and not asked for with an amount")
-        how = bandwidth.plan(role, step.amount, self.examined.cutoff)
+        how = bandwidth.plan(role, step.amount, self.examined.cutoff, self.examined.power)
         if how.amount and not superresolution.has_room(how.cutoff_hertz, self.sample_rate_hertz):
             return replace(how, amount=0.0, reason=f"{how.reason}, and the sample rate has no room above")
         return how

@@ -132,7 +132,7 @@ class RestorationReport:
 ENGINES: tuple[EngineInfo, ...] = (
     EngineInfo(
         REPAIR,
-        4,
+        5,
         description="Redraws clipped peaks, removes DC and tones on a fixed grid, fills holes and what an MP3 coder "
         "rounded away, tames resonances at 8 to 12 kHz and sibilants.",
     ),
@@ -145,7 +145,7 @@ ENGINES: tuple[EngineInfo, ...] = (
     ),
     EngineInfo(
         AUDIOSR,
-        1,
+        2,
         backend="torch",
         device="cuda",
         description="Draws a new top for a stem that was cut off below 17.5 kHz: a diffusion network, on a GPU.",
@@ -159,7 +159,7 @@ ENGINES: tuple[EngineInfo, ...] = (
     ),
     EngineInfo(
         BANDWIDTH,
-        3,
+        4,
         description="Gives a stem that was cut off a new top: the band below the wall, in the stem's own envelope.",
     ),
     EngineInfo(PASSTHROUGH, 1, description="Leaves the stem as it is, bit by bit."),

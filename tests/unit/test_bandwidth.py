@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
+from outboard.audio.cutoff import Cutoff
 from outboard.audio.demo import synthesise
 from outboard.audio.spool import Spool
 from outboard.testing import drained
+from services.restorer.bandwidth import plan
 from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, diagnose, restore
 
 RATE = 48_000
@@ -198,6 +201,34 @@ def test_a_voice_keeps_35_db(test_data: Path) -> None:
     assert level <= -90.0, f"{level:.1f} dBFS below the cross-fade"
     asked, _ = restored(singing, RestorationStep("bandwidth", amount=1.0), role="lead_vocal")
     assert np.sum((asked - singing) ** 2) > np.sum((output - singing) ** 2)
+
+
+def test_a_voice_that_is_loud_at_its_wall_gets_all_of_the_band() -> None:
+    """Breath of a steady level up to 11 kHz was cut there: the wall goes. With far softer breath 35 dB are kept."""
+    breath = 0.05 * np.random.default_rng(2).standard_normal((2, 4 * RATE))
+    voice = low_passed(breath.astype(np.float32), 1_500.0)
+    cut = low_passed(breath.astype(np.float32), 11_000.0)
+    output, report = restored(cut, role="lead_vocal")
+    assert report.found.brick_wall
+    assert (report.left.bandwidth_hertz or 0.0) > 15_000.0, f"{report.left}, {report.actions}"
+    assert next(done.amount for done in report.actions if done.treatment == "extension") == 1.0, report.actions
+    soft = np.asarray(4.0 * voice + 0.03 * cut, dtype=np.float32)
+    output, report = restored(soft, role="lead_vocal")
+    assert report.found.brick_wall
+    kept = 10 * np.log10(np.sum(soft**2) / np.sum((output - soft) ** 2))
+    assert kept >= 35.0, f"{kept:.1f} dB, {report.actions}"
+
+
+@pytest.mark.parametrize(("edge_db", "limit_db"), [(-70.0, -36.0), (-48.0, -36.0), (-46.0, -30.0), (-42.0, -18.0)])
+@pytest.mark.parametrize("power_db", [-25.0, -10.0])
+def test_the_limit_rises_with_the_level_at_the_wall(edge_db: float, limit_db: float, power_db: float) -> None:
+    """By 3 dB for every dB over -48, whatever the gain; instruments, walls below 10 kHz and amounts have none."""
+    cutoff = Cutoff(11_000.0, 900.0, True, edge_db + power_db)
+    power = 10 ** (power_db / 10)
+    assert plan("lead_vocal", None, cutoff, power).limit_db == pytest.approx(limit_db)
+    assert plan("keys", None, cutoff, power).limit_db is None
+    assert plan("lead_vocal", None, replace(cutoff, hertz=8_000.0), power).limit_db is None
+    assert plan("lead_vocal", 1.0, cutoff, power).limit_db is None
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 96_000, 192_000])
