@@ -136,20 +136,16 @@ def print_before_after(before: analysis_pb2.Analysis, after: analysis_pb2.Analys
 
 
 def print_restorations(restorations: Mapping[str, restorer_service_pb2.RestorationReport]) -> None:
-    """What was mended on each stem; what was left alone, and why, stands in the report."""
-    table = Table("stem", "mended", "engine", "amount", "before", "after", "why")
+    """What was mended on each stem, a line each; engines, reasons and what was left alone stand in the report."""
     clean = []
     for name in sorted(restorations):
-        done = [one for one in told(restorations[name]) if one.is_done]
-        for one in done:
-            cells = (name, one.what, one.engine, one.amount, one.before, one.after, one.reason)
-            table.add_row(*(escape(cell) for cell in cells))
-        if not done:
+        done = [f"{one.what} {one.before} → {one.after}" for one in told(restorations[name]) if one.is_done]
+        if done:
+            console.print(f"{name} mended: {', '.join(done)}", highlight=False, markup=False, soft_wrap=True)
+        else:
             clean.append(name)
-    if table.row_count:
-        console.print(table)
     if clean:
-        console.print(f"nothing to mend: {escape(', '.join(clean))}", highlight=False)
+        console.print(f"nothing to mend: {', '.join(clean)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_album(songs: Iterable[job_service_pb2.AlbumSongReport]) -> None:

@@ -15,6 +15,7 @@ _MEASURES = {
     "declip": ("clipping", "{:.0f} samples", 1.0),
     "dc": ("offset", "{:.4f}", 1.0),
     "tones": ("grid tones", "{:.2f}", 1.0),
+    "codec": ("MP3 holes", "{:.1f} %", 100.0),
     "holes": ("holes", "{:.1f} %", 100.0),
     "resonance": ("shimmer", "{:.2f}", 1.0),
     "sibilance": ("sibilance", "{:.2f}", 1.0),
