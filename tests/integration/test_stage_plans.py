@@ -98,7 +98,8 @@ async def test_typed_clients_plan_and_render(mixer: Stage, master: Stage) -> Non
 
 async def test_a_plan_is_checked_without_audio(mixer: Stage, master: Stage) -> None:
     """PlanMix and PlanMaster return a sound plan as it is and refuse another by its fields; no audio is needed."""
-    strips = [mixer_service_pb2.Strip(stem=name, role="ROLE_OTHER") for name in mixer.stems]
+    law = mixer_service_pb2.PAN_LAW_BALANCE
+    strips = [mixer_service_pb2.Strip(stem=name, role="ROLE_OTHER", pan_law=law) for name in mixer.stems]
     mix = mixer.config(make_song(0.5), "")
     mix.plan.CopyFrom(mixer_service_pb2.MixPlan(strips=strips))
     answer = await mixer.stub.PlanMix(mixer_service_pb2.PlanMixRequest(config=mix))
