@@ -55,7 +55,7 @@ setup: .venv/ready ## make the environment in .venv
 run: .venv/ready ## master a song: make run [SONG=path] [OUT=folder]
 	$(BIN)/outboard master $(if $(SONG),"$(SONG)",--demo) -o "$(OUT)"
 
-test: .venv/models .triton/ready ## all tests, under 20 minutes on 2 cores
+test: .venv/models .triton/ready ## all tests, under 30 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
 
 acceptance: .venv/models ## the full matrices on whole songs
