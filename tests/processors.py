@@ -98,14 +98,18 @@ def chain(kind: ProcessorKind, rate: int) -> Chain:
     return Chain((Processor("p", kind),), rate)
 
 
-def compensated(
-    kind: ProcessorKind, rate: int, sound: np.ndarray, keys: Mapping[str, np.ndarray] | None = None
-) -> np.ndarray:
-    """All of the sound through the processor, its latency taken out; ``keys``: what drives its sidechains."""
-    made = chain(kind, rate)
+def through(made: Chain, sound: np.ndarray, keys: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+    """All of the sound through a chain, its latency taken out; ``keys``: what drives its sidechains."""
     late = np.zeros((2, made.latency_frames), np.float32)
     padded = {name: np.concatenate([key, late], axis=1) for name, key in (keys or {}).items()}
     return made.process(np.concatenate([sound, late], axis=1), padded)[:, made.latency_frames :]
+
+
+def compensated(
+    kind: ProcessorKind, rate: int, sound: np.ndarray, keys: Mapping[str, np.ndarray] | None = None
+) -> np.ndarray:
+    """The same through one processor."""
+    return through(chain(kind, rate), sound, keys)
 
 
 def response_db(kind: ProcessorKind, rate: int, hertz: np.ndarray, height: float = 1.0) -> np.ndarray:

@@ -91,8 +91,11 @@ def _plain(preset: sound_profiles.Preset) -> dict[str, Any]:
         for slot, plugin in preset.plugins.items()
     }
     return {
-        "name": preset.name, "values": preset.values, "plugins": plugins, "separation": preset.separation.said,
-    }  # fmt: skip
+        "name": preset.name,
+        "values": preset.values,
+        "plugins": plugins,
+        "separation": preset.separation.said,
+    }
 
 
 @presets.command("check")

@@ -27,7 +27,7 @@ def checked_stems(stems: Sequence[Path], options: Sequence[str]) -> dict[str, au
         NotFound: a file is not there.
         InvalidInput: too many stems, two of one name, or a role that is none.
     """
-    if len(stems) > MAXIMUM_STEMS:  # the server says the same, once all are uploaded
+    if len(stems) > MAXIMUM_STEMS:  # the server says the same: here no mesh is started for it
         raise errors.InvalidInput(f"1 to {MAXIMUM_STEMS} stems, not {len(stems)}", field="stems")
     roles = _roles(options, stems)
     names = [path.stem for path in stems]

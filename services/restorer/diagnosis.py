@@ -61,6 +61,11 @@ class Examination:
     voice_power: float = 0.0
     codec: CodecTrace | None = None
 
+    @property
+    def codec_grid(self) -> int | None:
+        """Where the grid of an MP3 coder lies; None where none was found."""
+        return self.codec.grid if self.codec else None
+
 
 @dataclass
 class Examiner:
@@ -206,7 +211,7 @@ def examine(
         loudest = max(0, min(meter.loudest_frame, array.shape[1] - size))
         codec_grid = _codec_grid(array[:, loudest : loudest + size], loudest)
     else:
-        codec_grid = earlier.codec.grid if earlier.codec else None
+        codec_grid = earlier.codec_grid
     examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power, codec_grid)
     for cell in cells(array, sample_rate_hertz):
         examiner.add(cell)

@@ -135,7 +135,7 @@ def repaired(
 ) -> Generator[Audio, None, Diagnosis]:
     """Yields the treated stem cell by cell; returns what is left of its faults."""
     examiner = Examiner(
-        sample_rate_hertz, examined.levels, np.zeros(array.shape[0]), examined.power, _codec_grid(examined)
+        sample_rate_hertz, examined.levels, np.zeros(array.shape[0]), examined.power, examined.codec_grid
     )
     meter = LevelMeter(array.shape[0])
     done = 0
@@ -151,10 +151,6 @@ def repaired(
         return examined.diagnosis
     left = examiner.finish().diagnosis
     return replace(left, dc_offset=tuple(float(mean) for mean in meter.means))
-
-
-def _codec_grid(examined: Examination) -> int | None:
-    return examined.codec.grid if examined.codec else None
 
 
 def _mended(array: Audio, sample_rate_hertz: int, examined: Examination, treatment: Treatment) -> Iterator[Audio]:

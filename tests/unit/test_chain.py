@@ -35,6 +35,7 @@ from outboard.audio.processors import (
     Unmasker,
 )
 from outboard.audio.stereo import StereoFieldBand
+from tests.processors import through
 
 RATE = 48_000
 KINDS: dict[str, ProcessorKind] = {
@@ -66,12 +67,6 @@ def noise(seed: int, frames: int = 20_000) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal((2, frames))).astype(np.float32)
 
 
-def compensated(chain: Chain, x: np.ndarray) -> np.ndarray:
-    """All of `x` through the chain, its latency taken out."""
-    padded = np.concatenate([x, np.zeros((2, chain.latency_frames), np.float32)], axis=1)
-    return chain.process(padded)[:, chain.latency_frames :]
-
-
 def test_an_empty_and_a_bypassed_chain_are_exact() -> None:
     """What is out of the path changes no bit and costs no latency."""
     x = noise(1)
@@ -87,7 +82,7 @@ def test_every_processor_keeps_time(label: str) -> None:
     """An impulse at frame n has its peak at frame n once the stated latency is taken out."""
     x = np.zeros((2, 8_000), np.float32)
     x[:, 3_000] = 0.01
-    y = compensated(Chain((Processor(label, KINDS[label]),), RATE), x)
+    y = through(Chain((Processor(label, KINDS[label]),), RATE), x)
     assert int(np.argmax(np.abs(y[0]))) == 3_000
 
 
@@ -174,7 +169,7 @@ def test_band_extension_fills_above_the_cutoff_only() -> None:
     hertz = np.fft.rfftfreq(x.shape[1], 1 / RATE)
     spectrum[:, hertz > 14_900.0] = 0.0
     x = np.fft.irfft(spectrum).astype(np.float32)
-    y = compensated(Chain((Processor("air", BandExtender(15_000.0, 5_000.0, -6.0, -24.0)),), RATE), x)
+    y = through(Chain((Processor("air", BandExtender(15_000.0, 5_000.0, -6.0, -24.0)),), RATE), x)
 
     def level_db(z: np.ndarray, low: float, high: float) -> float:
         return float(
