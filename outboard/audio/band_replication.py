@@ -15,8 +15,11 @@ series: bins that stand out of their surroundings for three frames are lowered, 
 the copy is emptier than the envelope (a codec's holes), noise fills it; its seed and the frame's number decide it, not
 the way the stem was read.
 
-**The original stays.** What is still there above the wall is taken off the level that is added; nothing at all is
-added below the wall but within the cross-fade (a linear-phase high-pass over the addition).
+**The original stays.** What is still there above the wall is taken off the level that is added; below the wall nothing
+is added but in the lower half of the cross-fade (a linear-phase high-pass over the addition).
+
+**Where in doubt, nothing.** A guess at what was very soft is no nearer to it than silence: bins fade out with the level
+that the envelope gives them, from -74 dB of a full-scale sine down, and are gone at -84.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from outboard.audio.overlap_add import StreamingStft, square_root_hann
 Audio = NDArray[np.float32]
 Power = NDArray[np.float32]
 
-CROSSFADE_HERTZ = 500.0  # below the cutoff; under that the original is left alone
+CROSSFADE_HERTZ = 250.0  # half of it below the cutoff; under that the original is left alone
 TOP_HERTZ = 20_000.0  # nobody hears more
 HOPS_PER_CELL = 256
 _HOPS_PER_WINDOW = 4
@@ -55,6 +58,7 @@ _MOST_EXPANSION = 0.5
 _SOFTEST_DB, _LOUDNESS_STEPS = -140, 260  # by which levels are kept apart, in dB
 _MOST_GAIN = 10.0  # of a copied bin, 20 dB
 _FILL_SHARE = 0.25  # of the envelope's power: what the copy lacks of it is noise
+_SILENT_DB, _HEARD_DB = -84.0, -74.0  # of a full-scale sine: bins of up to the first level are not added
 _STOP_DB = 90.0  # of the high-pass over the addition
 _TINY = 1e-14
 
@@ -173,6 +177,7 @@ class Replicator:
         self.hop_frames = self._size // _HOPS_PER_WINDOW
         self.cell_frames = cell_frames(sample_rate_hertz)
         self._window = square_root_hann(self._size)
+        self._sine = np.float32((np.sum(self._window) / 2.0) ** 2)  # power of a full-scale sine's bin
         self._channels, self._seed, self._amount = channels, seed, np.float32(amount)
         self._bands = _Bands(envelope.cutoff_hertz, sample_rate_hertz)
         bin_hertz = sample_rate_hertz / self._size
@@ -241,6 +246,8 @@ class Replicator:
         lacking = np.sqrt(np.maximum(0.0, _FILL_SHARE * wanted - _smoothed(copied)))
         # What is there already need not be added.
         there = np.sqrt(np.clip(1.0 - smooth[:, self._first : self._last] / (wanted + np.float32(_TINY)), 0.0, 1.0))
+        level = 10.0 * np.log10(wanted / self._sine + np.float32(_TINY))
+        there *= np.clip((level - _SILENT_DB) / (_HEARD_DB - _SILENT_DB), 0.0, 1.0)
         gain, lacking = (gain * there)[1:-1, None, :], (lacking * there)[1:-1, None, :]
         new = spectra[1:-1][:, :, self._source] * gain.astype(np.float32)
         new += self._noise(cell, spectra.shape[0])[1:-1] * lacking.astype(np.float32)
@@ -286,9 +293,9 @@ def _smoothed(power: Power) -> Power:
 
 
 def _high_pass(cutoff_hertz: float, sample_rate_hertz: int) -> Audio:
-    """Linear-phase filter that passes from the cutoff on and stops `CROSSFADE_HERTZ` below, an odd number of taps."""
+    """Linear-phase filter whose edge, `CROSSFADE_HERTZ` wide, has its middle at the cutoff; an odd number of taps."""
     nyquist = sample_rate_hertz / 2.0
     count, beta = signal.kaiserord(_STOP_DB, CROSSFADE_HERTZ / nyquist)
-    middle = min(cutoff_hertz - CROSSFADE_HERTZ / 2.0, nyquist - CROSSFADE_HERTZ)
+    middle = min(cutoff_hertz, nyquist - CROSSFADE_HERTZ)
     taps = signal.firwin(count | 1, middle, window=("kaiser", beta), fs=sample_rate_hertz, pass_zero=False)
     return np.asarray(taps, dtype=np.float32)

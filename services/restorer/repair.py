@@ -36,13 +36,13 @@ SLIGHT_HOLE_RATIO, CLEAR_HOLE_RATIO = 0.09, 0.12  # clean stems lie below 0.02, 
 # Of 64 to 128 kbit/s at least the half is zeros, of softer stems a third; what is coded better needs nothing.
 SLIGHT_CODEC_RATIO, CLEAR_CODEC_RATIO = 0.2, 0.3
 SLIGHT_SIBILANCE_INDEX, CLEAR_SIBILANCE_INDEX = 0.1, 0.3
+_NOT_WANTED = "amount 0 was asked for"
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """How much of each treatment is used, 0 to 1."""
+    """How much of each treatment but declipping is used, 0 to 1."""
 
-    declip: float
     dc: float
     codec: float
     tones: float
@@ -52,17 +52,27 @@ class Treatment:
 
     @property
     def is_none(self) -> bool:
-        parts = (self.declip, self.dc, self.codec, self.tones, self.holes, self.resonance, self.sibilance)
+        parts = (self.dc, self.codec, self.tones, self.holes, self.resonance, self.sibilance)
         return not any(parts)
 
 
+def decide_declipping(examined: Examination, amount: float | None) -> tuple[float, str]:
+    """How much of the missing crests is drawn, 0 to 1, and why, in a sentence."""
+    if amount == 0:
+        return 0.0, _NOT_WANTED
+    count = examined.diagnosis.clipped_samples
+    if count < FEWEST_CLIPPED_SAMPLES:
+        return 0.0, "no clipped peaks"
+    return (1.0 if amount is None else amount), f"{count} samples in flat peaks"
+
+
 def decide(examined: Examination, seconds: float, amount: float | None, role: str) -> tuple[Treatment, dict[str, str]]:
-    """How much of each treatment the diagnosis asks for (scaled by a given amount), and why, in a sentence each."""
+    """How much of each treatment but declipping the diagnosis asks for (scaled by a given amount), and why, in a
+    sentence each.
+    """
     found = examined.diagnosis
     most = 1.0 if amount is None else amount
     reasons = {}
-    is_clipped = found.clipped_samples >= FEWEST_CLIPPED_SAMPLES
-    reasons["declip"] = f"{found.clipped_samples} samples in flat peaks" if is_clipped else "no clipped peaks"
     largest_dc = max((abs(offset) for offset in found.dc_offset), default=0.0)
     has_dc = largest_dc >= SMALLEST_DC and seconds >= SHORTEST_FOR_DC_SECONDS
     reasons["dc"] = (
@@ -78,8 +88,8 @@ def decide(examined: Examination, seconds: float, amount: float | None, role: st
     shimmer, reasons["resonance"] = _shimmer(found.shimmer_index)
     sibilance, reasons["sibilance"] = _sibilance(found.sibilance_index, role)
     if amount == 0:
-        reasons = dict.fromkeys(reasons, "amount 0 was asked for")
-    shares = (is_clipped, has_dc, codec, tones, holes, shimmer, sibilance)
+        reasons = dict.fromkeys(reasons, _NOT_WANTED)
+    shares = (has_dc, codec, tones, holes, shimmer, sibilance)
     return Treatment(*(most * share for share in shares)), reasons
 
 
@@ -130,6 +140,31 @@ def _share(value: float, slight: float, clear: float) -> float:
     return float(np.clip((value - slight) / (clear - slight), 0.0, 1.0))
 
 
+def declipped(
+    array: Audio, sample_rate_hertz: int, levels: NDArray[np.float64], amount: float, progress: Progress
+) -> Generator[Audio, None, None]:
+    """Yields the stem with its missing crests drawn, cell by cell.
+
+    Args:
+        array: float32 (channels, frames).
+        sample_rate_hertz: of the stem.
+        levels: highest absolute sample of each channel, at which it was clipped.
+        amount: of what is drawn, over 0 to 1.
+        progress: gets the fraction done after each cell.
+    """
+    size = cell_frames(sample_rate_hertz)
+    whole = -(-size // declip.CORE_FRAMES) * declip.CORE_FRAMES
+    around = declip.LOOKAROUND_FRAMES
+    for start in range(0, array.shape[1], whole):
+        raw = padded_part(array, start - around, whole + 2 * around)
+        drawn, changed = declip.declip(raw, levels)
+        middle = raw[:, around : around + whole]
+        if changed and amount < 1:
+            drawn = middle + np.float32(amount) * (drawn - middle)
+        yield np.ascontiguousarray(drawn[:, : array.shape[1] - start])
+        progress(min(1.0, (start + whole) / array.shape[1]))
+
+
 def repaired(
     array: Audio, sample_rate_hertz: int, examined: Examination, treatment: Treatment, progress: Progress
 ) -> Generator[Audio, None, Diagnosis]:
@@ -154,7 +189,7 @@ def repaired(
 
 
 def _mended(array: Audio, sample_rate_hertz: int, examined: Examination, treatment: Treatment) -> Iterator[Audio]:
-    """Cells without clipped peaks, DC, holes and resonances."""
+    """Cells without DC, tones, holes and resonances."""
     source = _Source.of(array, sample_rate_hertz, examined, treatment)
     tamer = Tamer(examined.survey, sample_rate_hertz, treatment.resonance) if treatment.resonance else None
     filler = HoleFiller(sample_rate_hertz, examined.power, treatment.holes) if treatment.holes else None
@@ -210,7 +245,7 @@ def _de_essed(
 
 @dataclass(frozen=True)
 class _Source:
-    """The stem with clipped peaks redrawn, without DC and tones, readable at any place (silence past its ends)."""
+    """The stem without DC and tones, readable at any place (silence past its ends)."""
 
     array: Audio
     examined: Examination
@@ -239,7 +274,7 @@ class _Source:
         return part
 
     def _with_tones(self, start: int, frames: int) -> Audio:
-        part = self._declipped(start, frames) if self.treatment.declip else padded_part(self.array, start, frames)
+        part = padded_part(self.array, start, frames)
         if not self.treatment.dc:
             return part
         offsets = np.array(self.examined.diagnosis.dc_offset)[:, None] * self.treatment.dc
@@ -247,29 +282,16 @@ class _Source:
         is_stem = (inside >= 0) & (inside < self.array.shape[1])
         return np.where(is_stem, part - offsets, part).astype(np.float32)
 
-    def _declipped(self, start: int, frames: int) -> Audio:
-        """Whole cores around what is asked for, so that a sample is the same from wherever it is read."""
-        first = start // declip.CORE_FRAMES * declip.CORE_FRAMES
-        cores = -(-(start + frames - first) // declip.CORE_FRAMES)
-        around = declip.LOOKAROUND_FRAMES
-        raw = padded_part(self.array, first - around, cores * declip.CORE_FRAMES + 2 * around)
-        drawn, changed = declip.declip(raw, self.examined.levels)
-        middle = raw[:, around : raw.shape[1] - around]
-        if changed and self.treatment.declip < 1:
-            drawn = middle + np.float32(self.treatment.declip) * (drawn - middle)
-        return np.ascontiguousarray(drawn[:, start - first : start - first + frames])
-
 
 def actions(
     treatment: Treatment, reasons: dict[str, str], found: Diagnosis, left: Diagnosis
 ) -> tuple[RestorationAction, ...]:
-    """One action per treatment, with the measure that decided it, before and after."""
+    """One action per treatment but declipping, with the measure that decided it, before and after."""
 
     def largest(offsets: tuple[float, ...]) -> float | None:
         return max((abs(offset) for offset in offsets), default=None)
 
     measures: dict[str, tuple[float | None, float | None]] = {
-        "declip": (found.clipped_samples, left.clipped_samples),
         "dc": (largest(found.dc_offset), largest(left.dc_offset)),
         "codec": (found.codec_hole_ratio, left.codec_hole_ratio),
         "tones": (found.grid_tone_index, left.grid_tone_index),

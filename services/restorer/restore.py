@@ -8,7 +8,7 @@ delivered, and memory does not grow with its length.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from outboard.errors import InvalidInput
 from services.restorer import bandwidth, superresolution
 from services.restorer.attempts import Failure, told
 from services.restorer.diagnosis import Examination, LevelMeter, cells, diagnose, examine
-from services.restorer.repair import actions, decide, repaired
+from services.restorer.repair import actions, decide, decide_declipping, declipped, repaired
 from services.restorer.settings import (
     AUDIOSR,
     AUDIOSR_SPEECH,
@@ -48,6 +48,7 @@ __all__ = ["Diagnosis", "RestorationReport", "RestorationSettings", "Restoration
 Audio = NDArray[np.float32]
 
 EXAMINING_SHARE = 0.3  # of the work, for progress
+DECLIPPING_SHARE = 0.4  # of the work of `repair`
 EXTENDING = (AUDIOSR, AUDIOSR_SPEECH, BANDWIDTH)
 _log = logging.getLogger(__name__)
 
@@ -104,13 +105,14 @@ def restore(
                 work.draw(step, settings, is_followed=is_followed, spools=spools)
             elif step.engine != REPAIR:
                 work.denoise(step, settings.role, is_named=bool(settings.steps), spools=spools)
-            elif all(work.is_idle(later, settings.role) for later in steps[index + 1 :]):
-                yield from work.repaired(step, settings.role, is_last=True)
             else:
-                spool = spools.enter_context(Spool(array.shape[0], directory))
-                for cell in work.repaired(step, settings.role, is_last=False):
-                    spool.append(cell)
-                work.take(spool.array)
+                work.declip(step, spools=spools)
+                is_last = all(work.is_idle(later, settings.role) for later in steps[index + 1 :])
+                cells_done = work.repaired(step, settings.role, is_last=is_last)
+                if is_last:
+                    yield from cells_done
+                else:
+                    work.take(work.spooled(cells_done, spools))
         if not work.is_delivered:
             for cell in cells(work.array, sample_rate_hertz):
                 yield cell
@@ -189,6 +191,28 @@ class _Work:
         # Nothing new to tell, but whoever is told may want to stop.
         self.examined = examine(array, self.sample_rate_hertz, lambda _: self._step_progress(self._done), self.examined)
         self._left = self.examined.diagnosis
+
+    def spooled(self, parts: Iterable[Audio], spools: ExitStack) -> Audio:
+        """All of what a step makes, to be read by position."""
+        spool = spools.enter_context(Spool(self.array.shape[0], self.directory))
+        for made in parts:
+            spool.append(made)
+        return spool.array
+
+    def declip(self, step: RestorationStep, *, spools: ExitStack) -> None:
+        """Draw missing crests; what flat peaks make of a spectrum must not be taken for other faults."""
+        amount, reason = decide_declipping(self.examined, step.amount)
+        before = after = self.examined.diagnosis.clipped_samples
+        if amount:
+            whole = self._step_progress
+            self._step_progress = part(whole, 0.0, DECLIPPING_SHARE)
+            levels = self.examined.levels
+            drawn = declipped(self.array, self.sample_rate_hertz, levels, amount, self._step_progress)
+            self.take(self.spooled(drawn, spools))
+            self._step_progress = part(whole, DECLIPPING_SHARE, 1.0)
+            self._unchanged = False
+            after = self._left.clipped_samples
+        self._actions.append(RestorationAction(REPAIR, "declip", amount, reason, before, after))
 
     def repaired(self, step: RestorationStep, role: str, *, is_last: bool) -> Generator[Audio, None, None]:
         """The repaired stem, cell by cell."""

@@ -132,7 +132,7 @@ class RestorationReport:
 ENGINES: tuple[EngineInfo, ...] = (
     EngineInfo(
         REPAIR,
-        5,
+        6,
         description="Redraws clipped peaks, removes DC and tones on a fixed grid, fills holes and what an MP3 coder "
         "rounded away, tames resonances at 8 to 12 kHz and sibilants.",
     ),
@@ -159,7 +159,7 @@ ENGINES: tuple[EngineInfo, ...] = (
     ),
     EngineInfo(
         BANDWIDTH,
-        4,
+        5,
         description="Gives a stem that was cut off a new top: the band below the wall, in the stem's own envelope.",
     ),
     EngineInfo(PASSTHROUGH, 1, description="Leaves the stem as it is, bit by bit."),

@@ -148,6 +148,19 @@ def test_declipping_brings_the_stem_nearer_and_keeps_unclipped_samples(
     assert report.left.clipped_samples < report.found.clipped_samples / 2
 
 
+def test_what_clipping_feigns_is_not_treated() -> None:
+    """A bass that is clipped on one side more than on the other shows an offset; once its crests are drawn there is
+    none, and nothing but declipping is done.
+    """
+    clean = synthesise(3, 5.0).stems["bass"][:, -3 * RATE :]
+    level = np.float32(np.max(np.abs(clean)) / 2.0)
+    _, report = restored(np.clip(clean, -level, level), RestorationStep("repair"))
+    assert max(map(abs, report.found.dc_offset)) > 0.002, report.found
+    assert max(map(abs, report.left.dc_offset)) < 0.001, report.left
+    done = [treated.treatment for treated in report.actions if treated.amount]
+    assert done == ["declip"], report.actions
+
+
 def test_square_wave_is_not_clipped() -> None:
     """Flat tops that the signal jumps into are how it is meant."""
     time = np.arange(4 * RATE) / RATE

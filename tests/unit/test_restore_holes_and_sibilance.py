@@ -129,7 +129,7 @@ def test_de_essing_gives_as_many_frames_as_it_takes(frames: int) -> None:
     audio = sharpened(stem("vocals"), 10.0)
     examined = examine(audio, RATE)
     part = audio[:, :frames]
-    treatment = Treatment(declip=0.0, dc=0.0, codec=0.0, tones=0.0, holes=0.0, resonance=0.0, sibilance=1.0)
+    treatment = Treatment(dc=0.0, codec=0.0, tones=0.0, holes=0.0, resonance=0.0, sibilance=1.0)
     blocks = list(repaired(part, RATE, examined, treatment, lambda _: None))
     assert sum(block.shape[1] for block in blocks) == frames
     assert [block.shape[1] for block in blocks[:-1]] == [65_536] * (len(blocks) - 1)
