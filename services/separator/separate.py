@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outboard.audio.overlap_add import fixed_blocks
 from outboard.audio.reporting import EngineInfo, Warning
-from outboard.audio.stems import STEMS_BY_COUNT
 from outboard.errors import FailedPrecondition, InvalidInput
+from outboard.presets.separation import count_fault, separation_faults
 from services.separator.engines import (
     Audio,
     Engine,
@@ -70,11 +71,8 @@ def choose_engine(settings: SeparationSettings, engines: Mapping[str, Engine] = 
             field="settings.engine",
         )
     engine = engines[settings.engine]
-    if count not in engine.info.stem_counts:
-        offered = ", ".join(map(str, engine.info.stem_counts))
-        raise InvalidInput(
-            f"engine {settings.engine!r} separates into {offered} stems, not {count}", field="settings.stem_count"
-        )
+    if fault := count_fault(settings.engine, count, engine.info.stem_counts):
+        raise InvalidInput(fault, field="settings.stem_count")
     if not engine.info.available:
         raise _unavailable(engine.info)
     return engine
@@ -138,16 +136,9 @@ def separate(
 
 
 def _check(settings: SeparationSettings) -> None:
-    if settings.stem_count is not None and settings.stem_count not in STEMS_BY_COUNT:
-        raise InvalidInput(f"stem_count must be 2, 4, 5 or 6, not {settings.stem_count}", field="settings.stem_count")
-    if settings.overlap is not None and not 0.0 <= settings.overlap <= 0.75:
-        raise InvalidInput(f"overlap must lie in 0 to 0.75, not {settings.overlap}", field="settings.overlap")
-    if settings.shifts is not None and not 0 <= settings.shifts <= 10:
-        raise InvalidInput(f"shifts must lie in 0 to 10, not {settings.shifts}", field="settings.shifts")
-    if settings.residual not in ("fold", "raw"):
-        raise InvalidInput(f"residual must be fold or raw, not {settings.residual!r}", field="settings.residual")
-    if settings.speed not in ("exact", "balanced", "fast"):
-        raise InvalidInput(f"speed must be exact, balanced or fast, not {settings.speed!r}", field="settings.speed")
+    said = {key: value for key, value in asdict(settings).items() if value is not None}
+    if faults := separation_faults(said, "settings"):
+        raise InvalidInput(faults[0].description, violations=faults)
 
 
 def _folded(parts: dict[str, Audio], mixture: Audio, stems: tuple[str, ...], residual: str) -> dict[str, Audio]:
