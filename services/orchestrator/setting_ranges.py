@@ -15,7 +15,13 @@ from outboard.v1 import job_service_pb2, restorer_service_pb2, separator_service
 from services.orchestrator.engines import PASSTHROUGH
 from services.orchestrator.progress import Stage
 
-_STEP_RANGES = (("amount", 0.0, 1.0), ("diffusion_steps", 10, 200), ("guidance_scale", 1.0, 10.0))
+_STEP_RANGES = (
+    ("amount", 0.0, 1.0),
+    ("attenuation_limit_db", 0.0, 100.0),
+    ("diffusion_steps", 10, 200),
+    ("guidance_scale", 1.0, 10.0),
+)
+_ABOVE = ("attenuation_limit_db",)  # more than the least: a limit of 0 dB would leave nothing to do
 
 
 def check_setting_ranges(job: job_service_pb2.Job, stages: Sequence[int]) -> list[Violation]:
@@ -58,7 +64,9 @@ def _out_of_range(
 ) -> list[Violation]:
     violations = []
     for name, low, high in ranges:
-        value = getattr(message, name)
-        if message.HasField(name) and not low <= value <= high:  # type: ignore[arg-type]  # a NaN is not in range either
-            violations.append(Violation(f"{path}.{name}", f"{name} is {value:g}, must be {low:g} to {high:g}"))
+        value, is_above = getattr(message, name), name in _ABOVE
+        is_allowed = low <= value <= high and not (is_above and value == low)  # a NaN is not in range either
+        if message.HasField(name) and not is_allowed:  # type: ignore[arg-type]
+            allowed = f"{'above ' if is_above else ''}{low:g} to {high:g}"
+            violations.append(Violation(f"{path}.{name}", f"{name} is {value:g}, must be {allowed}"))
     return violations
