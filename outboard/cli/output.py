@@ -136,16 +136,18 @@ def print_before_after(before: analysis_pb2.Analysis, after: analysis_pb2.Analys
 
 
 def print_restorations(restorations: Mapping[str, restorer_service_pb2.RestorationReport]) -> None:
-    """What was mended on each stem, a line each; engines, reasons and what was left alone stand in the report."""
-    clean = []
+    """What was mended on each stem, and what was found and could not be, a line each; the report tells the rest."""
+    lines, clean = [], []
     for name in sorted(restorations):
-        done = [f"{one.what} {one.before} → {one.after}" for one in told(restorations[name]) if one.is_done]
-        if done:
-            console.print(f"{name} mended: {', '.join(done)}", highlight=False, markup=False, soft_wrap=True)
-        else:
-            clean.append(name)
+        everything = list(told(restorations[name]))
+        done = [f"{one.what} {one.before} → {one.after}" for one in everything if one.is_done]
+        unmet = [f"{name} keeps its {one.what}: {one.reason}" for one in everything if one.is_unmet]
+        lines += [f"{name} mended: {', '.join(done)}"] * bool(done) + unmet
+        clean += [name] * (not done and not unmet)
     if clean:
-        console.print(f"nothing to mend: {', '.join(clean)}", highlight=False, markup=False, soft_wrap=True)
+        lines.append(f"nothing to mend: {', '.join(clean)}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_album(songs: Iterable[job_service_pb2.AlbumSongReport]) -> None:

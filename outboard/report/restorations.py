@@ -26,7 +26,9 @@ _MEASURES = {
 
 @dataclass(frozen=True)
 class Told:
-    """One treatment of one stem as a person reads it; `amount` is empty where it was left alone."""
+    """One treatment of one stem as a person reads it; `amount` is empty where it was left alone, `is_unmet` where that
+    was though it was called for.
+    """
 
     what: str
     engine: str
@@ -34,6 +36,7 @@ class Told:
     before: str
     after: str
     reason: str
+    is_unmet: bool
 
     @property
     def is_done(self) -> bool:
@@ -47,7 +50,7 @@ def told(report: restorer_service_pb2.RestorationReport) -> Iterator[Told]:
         before = form.format(factor * action.before) if action.HasField("before") else _UNKNOWN
         after = form.format(factor * action.after) if action.HasField("after") else _UNKNOWN
         amount = f"{action.amount:.0%}" if action.amount else ""
-        yield Told(what, action.engine, amount, before, after, action.reason)
+        yield Told(what, action.engine, amount, before, after, action.reason, action.unmet)
 
 
 def restoration_sections(restorations: Mapping[str, restorer_service_pb2.RestorationReport]) -> str:
@@ -59,7 +62,8 @@ def restoration_sections(restorations: Mapping[str, restorer_service_pb2.Restora
 def _stem(name: str, report: restorer_service_pb2.RestorationReport) -> str:
     everything = list(told(report))
     done = [one for one in everything if one.is_done]
-    left = [one for one in everything if not one.is_done]
+    unmet = items(f"{one.what} stays at {one.before}: {one.reason}" for one in everything if one.is_unmet)
+    left = [one for one in everything if not one.is_done and not one.is_unmet]
     heading = f"<h3>{escape(name)}</h3>"
     if report.unchanged:
         heading += '<p class="soft">Came back bit for bit as it was.</p>'
@@ -68,4 +72,4 @@ def _stem(name: str, report: restorer_service_pb2.RestorationReport) -> str:
     warned = items(warning.message for warning in report.warnings)
     alone = items(f"{one.what} ({one.engine}): {one.reason}" for one in left)
     folded = f"<details><summary>Left alone, and why</summary>{alone}</details>" if alone else ""
-    return heading + (table(head, rows) if rows else "") + warned + folded
+    return heading + (table(head, rows) if rows else "") + warned + unmet + folded

@@ -61,6 +61,9 @@ class RestoreConfig(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
+    automatic: _builtins.bool
+    """Whether the steps are those of automatic mode, written out by who has asked ListEngines what can run: the report then tells of the others as it does where no step is given."""
     @_builtins.property
     def format(self) -> _audio_pb2.AudioFormat:
         """Layout of the stem's samples."""
@@ -79,10 +82,11 @@ class RestoreConfig(_message.Message):
         format: _audio_pb2.AudioFormat | None = ...,
         settings: Global___RestorationSettings | None = ...,
         facts: _analysis_pb2.SongFacts | None = ...,
+        automatic: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "format", b"format", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "format", b"format", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "facts", b"facts", "format", b"format", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -302,6 +306,7 @@ class RestorationAction(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    UNMET_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """Engine that acted, for instance "repair"."""
     treatment: _builtins.str
@@ -314,6 +319,8 @@ class RestorationAction(_message.Message):
     """The measure that decided, before, in its own unit."""
     after: _builtins.float
     """The same measure afterwards."""
+    unmet: _builtins.bool
+    """Whether it was called for and stays undone, by this engine and every other; the reason tells why."""
     def __init__(
         self,
         *,
@@ -323,10 +330,11 @@ class RestorationAction(_message.Message):
         reason: _builtins.str = ...,
         before: _builtins.float | None = ...,
         after: _builtins.float | None = ...,
+        unmet: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "after", b"after", "before", b"before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "after", b"after", "amount", b"amount", "before", b"before", "engine", b"engine", "reason", b"reason", "treatment", b"treatment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "after", b"after", "amount", b"amount", "before", b"before", "engine", b"engine", "reason", b"reason", "treatment", b"treatment", "unmet", b"unmet"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
     _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015

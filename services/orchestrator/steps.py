@@ -159,6 +159,7 @@ class Steps:
         ]
         if not engines:
             engines = await self._peers.restorer_engines.automatic()
+            config.automatic = True
             for engine in engines:
                 config.settings.steps.add(engine=engine.name)
         settings = plain(config)

@@ -27,6 +27,7 @@ from services.restorer.repair import actions, decide, decide_declipping, declipp
 from services.restorer.settings import (
     AUDIOSR,
     AUDIOSR_SPEECH,
+    AUTOMATIC,
     BANDWIDTH,
     DEEPFILTERNET3,
     ENGINES,
@@ -61,6 +62,8 @@ def restore(
     voice: VoiceEngine | None = None,
     directory: Path | None = None,
     drawing: Mapping[str, DrawingEngine] = MappingProxyType({}),
+    *,
+    automatic: bool = False,
 ) -> Generator[Audio, None, RestorationReport]:
     """Restore a stem.
 
@@ -72,6 +75,8 @@ def restore(
         voice: what takes noise from voices; None: nothing does.
         directory: for what must be seen whole between two steps; the system's temporary folder unless given.
         drawing: what draws new upper bands, by name; where none can, `bandwidth` does it.
+        automatic: the settings' steps are those of automatic mode that could run when somebody asked: what of it they
+            lack is told.
 
     Yields:
         the restored stem in order, (channels, cell), as many frames as came in, aligned to the frame.
@@ -83,28 +88,27 @@ def restore(
         InvalidInput: AUDIO_NOT_FINITE, ENGINE_UNKNOWN, or a bad setting.
     """
     steps = resolved_steps(settings)
-    if not settings.steps:
-        absent = {DEEPFILTERNET3} if voice is None else set()
-        absent |= {AUDIOSR} - set(drawing)
-        steps = tuple(step for step in steps if step.engine not in absent)
     if array.ndim != 2 or array.shape[0] < 1:
         raise InvalidInput(f"a stem is (channels, frames), not {array.shape}", field="chunk")
     report_progress = progress or _ignore
     if steps[0].engine == PASSTHROUGH:
         return (yield from _pass_through(array, sample_rate_hertz, report_progress))
+    steps, lacking = _chain(settings, voice, drawing, automatic=automatic)
     examined = examine(array, sample_rate_hertz, lambda fraction: report_progress(EXAMINING_SHARE * fraction))
     rest = part(report_progress, EXAMINING_SHARE, 1.0)
-    work = _Work(array, sample_rate_hertz, examined, voice, drawing, directory, rest)
+    work = _Work(array, sample_rate_hertz, examined, voice, drawing, lacking, directory, rest)
     with ExitStack() as spools:
         for index, step in enumerate(steps):
             work.begin(index, len(steps))
-            if step.engine == BANDWIDTH:
+            if step.engine in lacking:
+                work.pass_over(step, settings.role)
+            elif step.engine == BANDWIDTH:
                 work.extend(step, settings, spools=spools)
             elif step.engine in (AUDIOSR, AUDIOSR_SPEECH):
                 is_followed = BANDWIDTH in [later.engine for later in steps[index + 1 :]]
                 work.draw(step, settings, is_followed=is_followed, spools=spools)
             elif step.engine != REPAIR:
-                work.denoise(step, settings.role, is_named=bool(settings.steps), spools=spools)
+                work.denoise(step, settings.role, spools=spools)
             else:
                 work.declip(step, spools=spools)
                 is_last = all(work.is_idle(later, settings.role) for later in steps[index + 1 :])
@@ -120,6 +124,27 @@ def restore(
         report_progress(1.0)
     work.leave({step.engine for step in steps}, settings.role)
     return work.report(_warnings(array, sample_rate_hertz, examined))
+
+
+def _chain(
+    settings: RestorationSettings,
+    voice: VoiceEngine | None,
+    drawing: Mapping[str, DrawingEngine],
+    *,
+    automatic: bool,
+) -> tuple[tuple[RestorationStep, ...], frozenset[str]]:
+    """The steps in order, and those among them that automatic mode has to do without."""
+    if settings.steps and not automatic:
+        return settings.steps, frozenset()
+    if settings.steps:
+        can_run = {step.engine for step in settings.steps}
+    else:
+        can_run = {REPAIR, BANDWIDTH} | {name for name, engine in drawing.items() if engine.info.available}
+        can_run |= {DEEPFILTERNET3} if voice is not None and voice.info.available else set()
+    lacking = frozenset(AUTOMATIC) - can_run
+    named = {step.engine: step for step in resolved_steps(settings)}
+    order = [info.name for info in ENGINES if info.name in named or info.name in lacking]
+    return tuple(named.get(name, RestorationStep(name)) for name in order), lacking
 
 
 def _engine(name: str) -> EngineInfo:
@@ -154,6 +179,7 @@ class _Work:
     examined: Examination
     voice: VoiceEngine | None
     drawing: Mapping[str, DrawingEngine]
+    lacking: frozenset[str]
     directory: Path | None
     progress: Progress
 
@@ -181,6 +207,8 @@ class _Work:
 
     def is_idle(self, step: RestorationStep, role: str) -> bool:
         """Whether a step will do nothing."""
+        if step.engine in self.lacking:
+            return True
         if step.engine in EXTENDING:
             return not self._extension_plan(step, role).amount
         return step.engine != REPAIR and (self._cannot(step) or not self._voice_plan(step, role).amount)
@@ -226,17 +254,27 @@ class _Work:
         self._actions += actions(treatment, reasons, before, left)
         self.is_delivered = self.is_delivered or is_last
 
-    def denoise(self, step: RestorationStep, role: str, *, is_named: bool, spools: ExitStack) -> None:
+    def pass_over(self, step: RestorationStep, role: str) -> None:
+        """Tell what a step of automatic mode would have done that cannot run here; the next one has its part."""
+        how = self._voice_plan(step, role) if step.engine == DEEPFILTERNET3 else self._extension_plan(step, role)
+        reason = how.reason
+        if how.amount:
+            instead = "" if step.engine == DEEPFILTERNET3 else f", {BANDWIDTH} takes its place"
+            why = self._why_not(step.engine)
+            reason = f"{reason}; but {step.engine} cannot run{instead}: {why}"
+            _log.info("an engine is not here", extra={"engine": step.engine, "error": why})
+        self._leave_alone(step.engine, reason, unmet=bool(how.amount) and step.engine == DEEPFILTERNET3)
+
+    def denoise(self, step: RestorationStep, role: str, *, spools: ExitStack) -> None:
         """Take noise from a voice; whatever goes wrong leaves the stem as it was."""
         how = self._voice_plan(step, role)
         floor = self.examined.diagnosis.noise_floor_dbfs
         if not how.amount or self._cannot(step):
+            reason = how.reason
             if how.amount:
-                why = self.voice.info.unavailable_reason if self.voice else "it is not offered here"
-                how = replace(how, reason=f"{how.reason}; but {step.engine} cannot run: {why}")
-                if is_named:
-                    self._fail(step.engine, (_absent(self.voice.info if self.voice else None),))
-            self._actions.append(RestorationAction(step.engine, "noise", 0.0, how.reason, floor, floor))
+                reason += f"; but {step.engine} cannot run: {self._why_not(step.engine)}"
+                self._fail(step.engine, (_absent(self.voice.info if self.voice else None),))
+            self._leave_alone(step.engine, reason, unmet=bool(how.amount))
             return
         assert self.voice is not None
         result, given = rendered(
@@ -245,9 +283,7 @@ class _Work:
         if result is None:
             assert isinstance(given, tuple)
             self._fail(step.engine, given)
-            self._actions.append(
-                RestorationAction(step.engine, "noise", 0.0, f"{how.reason}; but the engine failed", floor, floor)
-            )
+            self._leave_alone(step.engine, f"{how.reason}; but the engine failed", unmet=True)
             return
         self.take(spools.enter_context(result).array)
         self._unchanged = False
@@ -298,7 +334,7 @@ class _Work:
         before = self.examined.diagnosis.bandwidth_hertz
         engine = self.drawing.get(step.engine)
         if not how.amount:
-            self._actions.append(RestorationAction(step.engine, "extension", 0.0, how.reason, before, before))
+            self._leave_alone(step.engine, how.reason)
             return
         failures: tuple[Failure, ...]
         if engine is None or not engine.info.available:
@@ -329,12 +365,8 @@ class _Work:
             assert isinstance(told_back, tuple)
             failures = told_back
         instead = f"{BANDWIDTH} takes its place"
-        if settings.steps or (engine and engine.info.available):
-            self._fail(step.engine, failures, instead)
-        else:
-            _log.info("an engine is not here", extra={"engine": step.engine, "error": told(failures)})
-        reason = f"{how.reason}; but {step.engine} cannot draw, {instead}: {told(failures)}"
-        self._actions.append(RestorationAction(step.engine, "extension", 0.0, reason, before, before))
+        self._fail(step.engine, failures, instead)
+        self._leave_alone(step.engine, f"{how.reason}; but {step.engine} cannot draw, {instead}: {told(failures)}")
         if not is_followed:
             self.extend(RestorationStep(BANDWIDTH, step.amount), settings, spools=spools)
 
@@ -346,14 +378,11 @@ class _Work:
                 why = f"{DEEPFILTERNET3} is not in the chain"
             else:
                 why = f"{DEEPFILTERNET3} cannot run: {self.voice.info.unavailable_reason}"
-            floor = self._left.noise_floor_dbfs
-            reason = f"{noise.reason}; but {why}"
-            self._actions.append(RestorationAction(DEEPFILTERNET3, "noise", 0.0, reason, floor, floor))
+            self._leave_alone(DEEPFILTERNET3, f"{noise.reason}; but {why}", unmet=True)
         extension = self._extension_plan(RestorationStep(BANDWIDTH), role)
         if extension.amount and not chain.intersection(EXTENDING):
-            end = self._left.bandwidth_hertz
             reason = f"{extension.reason}; but {BANDWIDTH} is not in the chain"
-            self._actions.append(RestorationAction(BANDWIDTH, "extension", 0.0, reason, end, end))
+            self._leave_alone(BANDWIDTH, reason, unmet=True)
 
     def report(self, warnings: tuple[Warning, ...]) -> RestorationReport:
         """All of it."""
@@ -379,6 +408,19 @@ class _Work:
     def _voice_plan(self, step: RestorationStep, role: str) -> VoicePlan:
         floor = self.examined.diagnosis.noise_floor_dbfs
         return plan(role, step.amount, step.attenuation_limit_db, self.examined.power, floor)
+
+    def _leave_alone(self, engine: str, reason: str, *, unmet: bool = False) -> None:
+        """A treatment that was considered and not done; `unmet` where it was called for and nothing does it instead."""
+        is_noise = engine == DEEPFILTERNET3
+        treatment = "noise" if is_noise else "extension"
+        measure = self._left.noise_floor_dbfs if is_noise else self._left.bandwidth_hertz
+        self._actions.append(RestorationAction(engine, treatment, 0.0, reason, measure, measure, unmet))
+
+    def _why_not(self, engine: str) -> str:
+        known = self.voice if engine == DEEPFILTERNET3 else self.drawing.get(engine)
+        if known is None:
+            return "it is not offered here"
+        return known.info.unavailable_reason or "it could not when the chain was made"
 
     def _cannot(self, step: RestorationStep) -> bool:
         return self.voice is None or not self.voice.info.available

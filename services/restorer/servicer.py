@@ -60,7 +60,14 @@ class RestorerServicer(restorer_service_pb2_grpc.RestorerServiceServicer):
             spool_streams(requests, {"": form}, {"": spool}, self._longest_seconds)
             with call.turn():
                 blocks = restore(
-                    spool.array, form.sample_rate_hertz, settings, call.progress, voice, self._directory, drawing
+                    spool.array,
+                    form.sample_rate_hertz,
+                    settings,
+                    call.progress,
+                    voice,
+                    self._directory,
+                    drawing,
+                    automatic=config.automatic,
                 )
                 report = yield from rendered(blocks, form.channels, _chunk)
         message = to_message(report, restorer_service_pb2.RestorationReport)

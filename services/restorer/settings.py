@@ -13,6 +13,8 @@ AUDIOSR = "audiosr"
 AUDIOSR_SPEECH = "audiosr_speech"
 BANDWIDTH = "bandwidth"
 PASSTHROUGH = "passthrough"
+AUTOMATIC = (REPAIR, DEEPFILTERNET3, AUDIOSR, BANDWIDTH)
+"""The chain where nobody named one, in order."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class RestorationAction:
         reason: why, in a sentence.
         before, after: the measure that decided (clipped samples, largest DC, shimmer index, noise in dBFS, bandwidth in
             Hz).
+        unmet: whether it was called for and stays undone, by this engine and every other.
     """
 
     engine: str
@@ -103,6 +106,7 @@ class RestorationAction:
     reason: str
     before: float | None = None
     after: float | None = None
+    unmet: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ def resolved_steps(settings: RestorationSettings) -> tuple[RestorationStep, ...]
     names = [step.engine for step in settings.steps]
     if len(set(names)) != len(names):
         raise InvalidInput("an engine stands in the chain twice", reason="OPTIONS_CONFLICT", field="settings.steps")
-    return settings.steps or tuple(RestorationStep(engine) for engine in (REPAIR, DEEPFILTERNET3, AUDIOSR, BANDWIDTH))
+    return settings.steps or tuple(RestorationStep(engine) for engine in AUTOMATIC)
 
 
 def _check_range(number: float | None, least: float, most: float, field: str) -> None:

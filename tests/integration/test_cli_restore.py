@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import soundfile
+from scipy import signal
 
 from outboard.audio.demo import synthesise
 from outboard.cli import main
+from outboard.client import RestorerClient
+from outboard.v1 import audio_pb2
+from outboard.v1.restorer_service_pb2 import RestorationSettings
 
 if TYPE_CHECKING:
     from tests.conftest import ServedMesh
@@ -84,6 +88,49 @@ def test_a_person_sees_what_was_mended(run: Run) -> None:
         assert part in shown, f"{part} is missing in:\n{shown}"
 
 
+@pytest.fixture(scope="module")
+def beyond(folder: Path) -> dict[str, np.ndarray]:
+    """What this machine's mesh has no engine for, in the same folder: a noisy voice, without the network's weights, and
+    drums that were cut off at 8 kHz, without a GPU.
+    """
+    voice, drums = synthesise(27, 6.0).stems["vocals"][:, -4 * RATE :], samples(folder / "drums.wav").T
+    noise = np.random.default_rng(2).normal(size=voice.shape)
+    noise *= np.sqrt(np.mean(voice**2) / np.mean(noise**2)) * 10 ** (-12.0 / 20.0)
+    low_pass = signal.firwin(1_001, 8_000, fs=RATE)
+    found = {"noisy vox": voice + noise, "dull drums": signal.oaconvolve(drums, low_pass[None], mode="same", axes=1)}
+    for name, audio in found.items():
+        found[name] = audio.astype(np.float32)
+        soundfile.write(folder / f"{name}.wav", found[name].T, RATE, subtype="FLOAT")
+    return found
+
+
+async def test_what_no_engine_here_can_do_is_told(
+    run: Run, folder: Path, served_mesh: ServedMesh, beyond: dict[str, np.ndarray]
+) -> None:
+    """Noise that nothing can take is told with the command that would help, on the terminal and open on the page; a
+    band that the next engine makes says in whose place. A job tells what the service does where no step is given.
+    """
+    shown = run("noisy vox.wav", "dull drums.wav", "-o", "beyond")
+    assert "noisy vox keeps its noise: " in shown, shown
+    assert "outboard models pull deepfilternet3" in shown, shown
+    assert "dull drums mended: bandwidth 8.0 kHz → " in shown, shown
+    assert "nothing to mend" not in shown, shown
+    page = (folder / "beyond/report.html").read_text()
+    assert 0 < page.find("noise stays at ") < page.rfind("<details>"), "stands before what is folded away"
+    report = json.loads((folder / "beyond/report.json").read_text())["restorations"]
+    async with RestorerClient(f"unix:{served_mesh.store}/run/restorer.sock") as restorer:
+        for name, audio in beyond.items():
+            role = "lead_vocal" if name == "noisy vox" else "drums"
+            settings = RestorationSettings(role=audio_pb2.Role.Value(f"ROLE_{role.upper()}"))
+            _, alone = await restorer.restore(audio, RATE, settings)
+            told = [action["reason"] for action in report[name]["actions"]]
+            assert told == [action.reason for action in alone.actions]
+            assert not alone.warnings
+    [drawn] = [action for action in report["dull drums"]["actions"] if action["engine"] == "audiosr"]
+    assert "audiosr cannot run, bandwidth takes its place: " in drawn["reason"]
+    assert not drawn.get("unmet")
+
+
 def test_a_chain_of_ones_own(run: Run, folder: Path) -> None:
     """Steps run in the order given with their amounts; amount 0 leaves the stem bit for bit."""
     job = json.loads(run("lead vox.wav", "--step", "repair=0", "--step", "bandwidth", "-o", "own", "--json"))
@@ -102,6 +149,7 @@ def test_a_chain_of_ones_own(run: Run, folder: Path) -> None:
         ("audiosr,diffusion_steps=99999999999", "INVALID_ARGUMENT", "'99999999999'"),
         ("repair,loudness=3", "INVALID_ARGUMENT", "'loudness' is no field of a step"),
         ("audiosr,guidance_scale=30", "INVALID_ARGUMENT", "guidance_scale"),
+        ("deepfilternet3=1,attenuation_limit_db=0", "INVALID_ARGUMENT", "is 0, must be above 0 to 100"),
         ("repair=1.5", "INVALID_ARGUMENT", "amount is 1.5, must be 0 to 1"),
         ("polish", "ENGINE_UNKNOWN", "'polish'"),
     ],

@@ -31,8 +31,8 @@ class _Watched:
         self.most_computing = 0
         self.most_calls = 0
 
-    def __call__(self, *args: Any) -> Generator[Any, None, Any]:
-        work = restore(*args)
+    def __call__(self, *args: Any, **options: Any) -> Generator[Any, None, Any]:
+        work = restore(*args, **options)
         while True:
             with self._lock:
                 self._computing += 1

@@ -237,13 +237,14 @@ def test_a_job_without_a_mix_has_no_section_of_it() -> None:
 
 
 def _restored() -> dict[str, restorer_service_pb2.RestorationReport]:
-    """A voice with two faults, one of them left alone, and a clean stem."""
+    """A voice that is mended, left alone and out of reach in one thing each, and a clean stem."""
     voice = restorer_service_pb2.RestorationReport()
     voice.actions.add(
         engine="repair", treatment="declip", amount=1.0, reason="90 samples in flat peaks", before=90, after=0
     )
     voice.actions.add(engine="repair", treatment="holes", reason="1.2% of what sounds is holes", before=0.012)
     voice.actions.add(engine="audiosr", treatment="extension", reason="cut off at 8.0 kHz; <b>but</b>", before=8_000.0)
+    voice.actions.add(engine="deepfilternet3", treatment="noise", reason="no weights", before=-40.0, unmet=True)
     voice.warnings.add(code="RESTORATION_FAILED", message="audiosr failed & bandwidth takes its place")
     clean = restorer_service_pb2.RestorationReport(unchanged=True)
     clean.actions.add(engine="repair", treatment="dc", reason="an offset of 1e-9 does no harm")
@@ -269,6 +270,7 @@ def test_restoration_is_told_stem_by_stem(comparison: Comparison) -> None:
             "holes (repair): 1.2% of what sounds is holes",
             "bandwidth (audiosr): cut off at 8.0 kHz; &lt;b&gt;but&lt;/b&gt;",
             "audiosr failed &amp; bandwidth takes its place",
+            "<li>noise stays at -40.0 dBFS: no weights</li></ul><details>",
             "<h3>lead &lt;vox&gt;</h3>",
             "Came back bit for bit",
         ):

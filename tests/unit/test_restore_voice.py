@@ -128,6 +128,7 @@ def test_noise_that_nobody_takes_is_told(available: bool, says: str) -> None:
         told = [action for action in report.actions if action.treatment == "noise"]
         assert len(told) == count, report.actions
         assert all(action.amount == 0.0 and says in action.reason and "dBFS" in action.reason for action in told), told
+        assert all(action.unmet for action in told), told
     _, report = restored(with_noise(tone(), 15.0), RestorationStep(REPAIR), voice=voice, role="keys")
     assert "noise" not in [action.treatment for action in report.actions]
 
