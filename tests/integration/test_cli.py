@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +14,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from outboard import errors
-from outboard.audio.demo import synthesise
 from outboard.audio.files import FileSpec, decode, encode
-from outboard.cli import main
-from outboard.cli.output import exit_code
-from outboard.client import Client
-from outboard.v1 import job_service_pb2
+from tests.integration.cli_bench import Ended, Outboard, work_folder
 
 if TYPE_CHECKING:
     from tests.conftest import ServedMesh
@@ -31,34 +24,9 @@ COMMAND = Path(sys.executable).with_name("outboard")
 NULL_DBFS = -90.0
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """Standard output, which must be one JSON document and nothing else."""
-        return json.loads(self.out)
-
-
-Outboard = Callable[..., Ended]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands run, with a song and stems of a demo in it."""
-    folder = tmp_path_factory.mktemp("work")
-    demo = synthesise(21, 6.0)
-    encode(folder / "song.wav", [demo.song], demo.sample_rate_hertz, FileSpec("wav", "24"))
-    for name in ("vocals", "drums", "bass"):
-        stem = demo.stems[name][:, : 2 * demo.sample_rate_hertz]
-        encode(folder / f"{name} [dry].wav", [stem], demo.sample_rate_hertz, FileSpec("wav", "32f"))
-    (folder / "letter.wav").write_text("This is a letter.\n" * 100)
-    return folder
+    return work_folder(tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture(scope="module")
@@ -83,32 +51,6 @@ def outboard(folder: Path, served_mesh: ServedMesh) -> Outboard:
         return Ended(process.returncode, process.stdout, process.stderr)
 
     return run
-
-
-@pytest.fixture
-def entered(
-    folder: Path, served_mesh: ServedMesh, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Outboard:
-    """The same in this process, for what costs more to start than to do."""
-
-    def run(*arguments: str, code: int = 0) -> Ended:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("OUTBOARD_STORE_DIRECTORY", str(served_mesh.store))
-        monkeypatch.setattr(sys, "argv", ["outboard", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        said = capsys.readouterr()
-        assert caught.value.code == code, f"exit code {caught.value.code}, not {code}: {said.out}{said.err}"
-        assert str(served_mesh.store) not in said.out + said.err, "a path of the store was printed"
-        return Ended(code, said.out, said.err)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def server(served_mesh: ServedMesh) -> tuple[str, str]:
-    """The options that name the mesh's address."""
-    return "--server", served_mesh.address
 
 
 @pytest.fixture(scope="module")
@@ -376,86 +318,6 @@ def test_preset_file_travels_with_a_job(entered: Outboard, folder: Path, server:
     assert error["reason"] == "PRESET_UNKNOWN"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "reason"),
-    [
-        (("master",), 2, "OPTIONS_CONFLICT"),
-        (("master", "song.wav", "--format", "ogg"), 2, "INVALID_ARGUMENT"),
-        (("master", "song.wav", "--intent", "reference"), 2, "REFERENCE_UNSUITABLE"),
-        (("master", "song.wav", "--intent", "custom"), 2, "INVALID_ARGUMENT"),
-        (("album", "song.wav", "song.wav", "--intent", "custom"), 2, "INVALID_ARGUMENT"),
-        (("mix", "letter.wav", "--role", "letter.wav=trumpet"), 2, "INVALID_ARGUMENT"),
-        (("mix", "letter.wav", "--role", "letter.wav=kick", "--role", "letter.wav=hats"), 2, "OPTIONS_CONFLICT"),
-        (("mix", "letter.wav", "./letter.wav"), 2, "INVALID_ARGUMENT"),
-        (("bogus",), 2, "INVALID_ARGUMENT"),
-        (("analyze", "letter.wav"), 2, "AUDIO_UNREADABLE"),
-        (("analyze", "none.wav"), 3, "NOT_FOUND"),
-        (("master", "none.wav"), 3, "NOT_FOUND"),
-        (("presets", "show", "balancd"), 3, "PRESET_UNKNOWN"),
-        (("jobs", "get", "x", "--server", "127.0.0.1:9"), 4, "UNAVAILABLE"),
-        (("jobs", "get", "x", "--server", "nowhere"), 2, "INVALID_ARGUMENT"),
-        (("serve", "--listen", "nowhere"), 2, "INVALID_ARGUMENT"),
-        (("serve", "--listen", "127.0.0.1:0"), 4, "UNAVAILABLE"),
-    ],
-)
-def test_exit_codes(entered: Outboard, arguments: tuple[str, ...], code: int, reason: str) -> None:
-    """Each kind of failure has its documented exit code, and its reason in one JSON document on standard output."""
-    error = entered(*arguments, "--json", code=code).document["error"]
-    assert error["reason"] == reason, error["message"]
-    assert error["message"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "reason"),
-    [
-        (("master", "letter.wav"), 2, "AUDIO_UNREADABLE"),
-        (("master", "song.wav", "-o", "letter.wav"), 2, "INVALID_ARGUMENT"),
-        (("master", "song.wav", "--preset", "electronik"), 2, "PRESET_UNKNOWN"),
-        (("master", "song.wav", "--ceiling-dbtp", "3"), 2, "INVALID_ARGUMENT"),
-        (("master", "song.wav", "--format", "flac", "--bit-depth", "32f"), 2, "INVALID_ARGUMENT"),
-        (("separate", "song.wav", "--stems", "3"), 2, "INVALID_ARGUMENT"),
-        (("separate", "song.wav", "--engine", "none"), 2, "ENGINE_UNKNOWN"),
-        (("jobs", "get", "../x"), 2, "NAME_INVALID"),
-        (("jobs", "watch", "0123"), 3, "NOT_FOUND"),
-    ],
-)
-def test_exit_codes_of_a_server(
-    entered: Outboard, server: tuple[str, str], arguments: tuple[str, ...], code: int, reason: str
-) -> None:
-    """What the server refuses, or what fails a job, has the exit code of its kind and the server's reason."""
-    error = entered(*arguments, *server, "--json", code=code).document["error"]
-    assert error["reason"] == reason, error["message"]
-
-
-def test_too_many_stems_are_refused_before_any_is_sent(
-    entered: Outboard, folder: Path, served_mesh: ServedMesh
-) -> None:
-    """Thirteen stems are refused with the server's own reason and sentence, without a server; twelve go to it."""
-    for index in range(13):
-        (folder / f"part {index}.wav").write_bytes((folder / "bass [dry].wav").read_bytes())
-    parts = [f"part {index}.wav" for index in range(13)]
-    error = entered("mix", *parts, "--json", "--server", "127.0.0.1:9", code=2).document["error"]
-    asked = job_service_pb2.Job(stages=[job_service_pb2.STAGE_MIX])
-    for part in parts:
-        asked.stems.stems.add(name=part, upload="uploads/none")
-    with Client(served_mesh.address) as client, pytest.raises(errors.InvalidInput) as caught:
-        client.create_job(asked)
-    assert (error["reason"], error["message"]) == (caught.value.reason, caught.value.message)
-    ended = entered("mix", *parts[:12], "--json", "--server", "127.0.0.1:9", code=4)
-    assert ended.document["error"]["reason"] == "UNAVAILABLE"
-
-
-def test_an_unfit_reference_is_told_by_its_file(entered: Outboard, folder: Path, server: tuple[str, str]) -> None:
-    """What the server says of a reference by its place is printed with the file's name."""
-    soundfile.write(folder / "quiet hit.wav", np.zeros((6 * 48_000, 2)), 48_000)
-    references = ("--reference", "song.wav", "--reference", "quiet hit.wav")
-    arguments = ("master", "vocals [dry].wav", *references, *server, "--json")
-    error = entered(*arguments, code=2).document["error"]
-    assert error["reason"] == "REFERENCE_UNSUITABLE"
-    assert error["message"] == "'quiet hit.wav': the reference is silent"
-    assert [violation["field"] for violation in error["violations"]] == ["job.references[1]"]
-
-
 def test_error_for_a_person(outboard: Outboard) -> None:
     """Without `--json` an error stands on standard error, with its reason, and standard output stays empty."""
     ended = outboard("analyze", "none.wav", code=3)
@@ -463,8 +325,3 @@ def test_error_for_a_person(outboard: Outboard) -> None:
     assert ended.err.startswith("NOT_FOUND ")
     wrong = outboard("master", "song.wav", code=2, OUTBOARD_SERVER_MAXIMUM_MESSAGE_BYTES="many")
     assert "OUTBOARD_SERVER_MAXIMUM_MESSAGE_BYTES" in wrong.err
-
-
-def test_fault_of_ours_is_one() -> None:
-    """Whatever has no exit code of its own is 1."""
-    assert exit_code(errors.Internal("broken")) == 1
