@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -25,11 +26,22 @@ PRESSED = {"threshold_db": -40.0, "ratio": 10.0}
 STAND_IN = Processor("compressor", Compressor(-24.0, 2.0))
 
 
-@pytest.fixture
+def _host() -> PluginHost:
+    return PluginHost((zam_folder(),), PluginLimits(load_seconds=5.0, block_seconds=1.0, warm_processes=0))
+
+
+@pytest.fixture(scope="module")
 def host() -> Iterator[PluginHost]:
-    made = PluginHost((zam_folder(),), PluginLimits(load_seconds=5.0, block_seconds=1.0, warm_processes=0))
-    yield made
-    made.close()
+    """For all tests whose plugins do as they should: looking one up costs a process and the plugin's own start."""
+    with contextlib.closing(_host()) as made:
+        yield made
+
+
+@pytest.fixture
+def own_host() -> Iterator[PluginHost]:
+    """For tests after which the host remembers a fault."""
+    with contextlib.closing(_host()) as made:
+        yield made
 
 
 def stems(frames: int = 60_000) -> dict[str, np.ndarray]:
@@ -89,34 +101,34 @@ def test_two_mixes_with_plugins_are_identical(host: PluginHost) -> None:
     assert np.array_equal(rendered(asked, PluginRack(host))[0], rendered(asked, PluginRack(host))[0])
 
 
-def test_one_fault_costs_a_second_try(host: PluginHost) -> None:
+def test_one_fault_costs_a_second_try(own_host: PluginHost) -> None:
     """The plugin is killed in the middle of the mix: the mix is what it would have been, and nobody is warned."""
     asked = plan(Plugin("ZamCompX2", PRESSED, stand_in=STAND_IN))
-    rack = PluginRack(host)
+    rack = PluginRack(own_host)
     sound, report = rendered(asked, rack, Saboteur(rack, signal.SIGKILL, 1))
-    assert np.array_equal(sound, rendered(asked, PluginRack(host))[0])
+    assert np.array_equal(sound, rendered(asked, PluginRack(own_host))[0])
     assert report.warnings == ()
 
 
 @pytest.mark.parametrize(
     ("number", "reason"), [(signal.SIGKILL, "PLUGIN_CRASHED"), (signal.SIGSTOP, "PLUGIN_HUNG")], ids=["crash", "hang"]
 )
-def test_a_second_fault_costs_the_plugin(host: PluginHost, number: signal.Signals, reason: str) -> None:
+def test_a_second_fault_costs_the_plugin(own_host: PluginHost, number: signal.Signals, reason: str) -> None:
     """The whole mix is then the stand-in's, to the bit, with a warning; the next mix does not wait for it again."""
     asked = plan(Plugin("ZamCompX2", PRESSED, stand_in=STAND_IN))
-    rack = PluginRack(host)
+    rack = PluginRack(own_host)
     sound, report = rendered(asked, rack, Saboteur(rack, number, 2))
     assert np.array_equal(sound, rendered(native(), None)[0])
     assert [warning.code for warning in report.warnings] == [reason]
     assert [run.reason for run in report.plugins] == [reason]
     assert report.strips[0].processors[0].ran == "compressor in place of ZamCompX2"
-    assert rendered(asked, PluginRack(host))[1].plugins[0].reason == reason
+    assert rendered(asked, PluginRack(own_host))[1].plugins[0].reason == reason
 
 
 @pytest.mark.parametrize(("name", "reason"), [("ZamVerb", "PLUGIN_HUNG"), ("TDR Nova", "PLUGIN_MISSING")])
-def test_a_plugin_that_never_loads_has_its_stand_in(host: PluginHost, name: str, reason: str) -> None:
+def test_a_plugin_that_never_loads_has_its_stand_in(own_host: PluginHost, name: str, reason: str) -> None:
     """A mix on a machine without the plugin, or with one that hangs, is the stand-in's and says so."""
-    sound, report = rendered(plan(Plugin(name, {"some_db": 3.0}, stand_in=STAND_IN)), PluginRack(host))
+    sound, report = rendered(plan(Plugin(name, {"some_db": 3.0}, stand_in=STAND_IN)), PluginRack(own_host))
     assert np.array_equal(sound, rendered(native(), None)[0])
     assert [warning.code for warning in report.warnings] == [reason]
     assert name in report.warnings[0].message
@@ -141,9 +153,9 @@ def test_a_plan_has_a_limited_number_of_plugins() -> None:
         check_plan(MixPlan((Strip("a", "other", chain=chain),)), ["a"], RATE)
 
 
-def test_cancelling_ends_the_plugins(host: PluginHost, tmp_path: Path) -> None:
+def test_cancelling_ends_the_plugins(own_host: PluginHost, tmp_path: Path) -> None:
     """A mix that is given up leaves no process behind."""
-    rack = PluginRack(host)
+    rack = PluginRack(own_host)
     seen: list[int] = []
 
     def stop(fraction: float) -> None:

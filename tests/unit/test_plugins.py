@@ -1,69 +1,31 @@
-"""VST3 plugins: real ones at work, and every way in which one can be no use."""
+"""VST3 plugins that are installed: what is known of real ones, and every way in which one can be no use."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from outboard.audio.chain import Chain
 from outboard.audio.plugins.facts import parameter_faults
 from outboard.audio.plugins.host import PluginHost, PluginLimits, host_from
-from outboard.audio.plugins.rack import PluginRack
-from outboard.audio.processors import Plugin, Processor
 from outboard.settings import PluginSettings
 from tests.plugins import copy_bundle, crashing_bundle, old_bundle, zam_folder
 
 RATE = 48_000
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def host() -> Iterator[PluginHost]:
+    """For all tests of the module: looking a plugin up costs a process and the plugin's own start."""
     made = PluginHost((zam_folder(),))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def patient() -> Iterator[PluginHost]:
-    """For ZamDelay, whose thousands of parameter steps take a busy machine long."""
-    made = PluginHost((zam_folder(),), PluginLimits(load_seconds=60.0))
     yield made
     made.close()
 
 
 def folder_host(folder: Path, **limits: float) -> PluginHost:
     return PluginHost((folder,), PluginLimits(warm_processes=0, **limits))  # type: ignore[arg-type]
-
-
-def noise(frames: int = 20_000) -> np.ndarray:
-    return (0.2 * np.random.default_rng(1).standard_normal((2, frames))).astype(np.float32)
-
-
-def through(rack: PluginRack, plugin: Plugin, sound: np.ndarray, cuts: tuple[int, ...] = (16_384,)) -> np.ndarray:
-    """All of the sound through a chain of this plugin, cut into such pieces over and over; its latency taken out."""
-    chain = Chain((Processor("p", plugin),), RATE, rack)
-    late = chain.latency_frames
-    padded = np.concatenate([sound, np.zeros((2, late), np.float32)], axis=1)
-    out, start, turn = [], 0, 0
-    while start < padded.shape[1]:
-        size = cuts[turn % len(cuts)]
-        out.append(chain.process(padded[:, start : start + size]))
-        start, turn = start + size, turn + 1
-    rack.close()
-    return np.concatenate(out, axis=1)[:, late:]
-
-
-def alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_facts_of_real_plugins(host: PluginHost) -> None:
@@ -131,14 +93,16 @@ def test_a_file_that_changed_is_looked_at_again(tmp_path: Path) -> None:
     assert before.digest != after.digest
 
 
-def test_all_plugins_are_listed_by_name() -> None:
+def test_all_plugins_are_listed_by_name(tmp_path: Path) -> None:
     """Everything in the folders, those that are no use with their reason; of one name the first folder's counts."""
-    host = PluginHost((zam_folder(), zam_folder()), PluginLimits(warm_processes=0))
-    found = host.all()
-    names = [facts.name for facts in found]
-    assert names == sorted(names, key=str.lower)
-    assert len(set(names)) == len(names)
-    assert {facts.name: facts.reason for facts in found if not facts.usable} == {"ZamVerb": "PLUGIN_HUNG"}
+    first, second = tmp_path / "first", tmp_path / "second"
+    copy_bundle("ZamCompX2", first, "one")
+    old_bundle(first, "Old")
+    copy_bundle("ZamEQ2", second, "Two")
+    copy_bundle("ZaMaximX2", second, "one")
+    found = PluginHost((first, second), PluginLimits(warm_processes=0)).all()
+    told = [(facts.name, facts.reason, facts.latency_frames) for facts in found]
+    assert told == [("Old", "PLUGIN_WRONG_MACHINE", 0), ("one", "", 0), ("Two", "", 0)]
 
 
 def test_folders_come_from_the_environment(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,23 +25,20 @@ from tests.plugins import zam_folder
 RATE = 48_000
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def host() -> Iterator[PluginHost]:
+    """For all tests that leave it as it was: looking a plugin up costs a process and the plugin's own start."""
     made = PluginHost((zam_folder(),))
     yield made
     made.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def patient() -> Iterator[PluginHost]:
     """For ZamDelay, whose thousands of parameter steps take a busy machine long."""
     made = PluginHost((zam_folder(),), PluginLimits(load_seconds=60.0))
     yield made
     made.close()
-
-
-def folder_host(folder: Path, **limits: float) -> PluginHost:
-    return PluginHost((folder,), PluginLimits(warm_processes=0, **limits))  # type: ignore[arg-type]
 
 
 def noise(frames: int = 20_000) -> np.ndarray:
@@ -239,8 +235,9 @@ def test_a_hang_at_work_ends_at_the_time_limit() -> None:
     assert not alive(hosted.process_id)
 
 
-def test_a_second_fault_makes_way_for_the_stand_in(host: PluginHost) -> None:
+def test_a_second_fault_makes_way_for_the_stand_in() -> None:
     """One retry with the plugin; then its stand-in, a warning, and for some minutes nobody tries it again."""
+    host = PluginHost((zam_folder(),), PluginLimits(warm_processes=0))
     plugin = Plugin("ZamCompX2")
     fault = PluginFailed("ZamCompX2", "ZamCompX2 ended", "PLUGIN_CRASHED")
     with PluginRack(host) as rack:

@@ -37,11 +37,16 @@ from tests.plugins import zam_folder
 NATIVE = Compressor(-30.0, 4.0)
 
 
+@pytest.fixture(scope="module")
+def host() -> Iterator[PluginHost]:
+    made = PluginHost((zam_folder(),), PluginLimits(warm_processes=0))
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def rack() -> Iterator[PluginRack]:
-    host = PluginHost((zam_folder(),), PluginLimits(warm_processes=0))
-    yield PluginRack(host)
-    host.close()
+def rack(host: PluginHost) -> PluginRack:
+    return PluginRack(host)
 
 
 def write(folder: Path, name: str, text: str) -> str:
