@@ -236,7 +236,9 @@ class _Work:
             self._step_progress = part(whole, 0.0, DECLIPPING_SHARE)
             levels = self.examined.levels
             drawn = declipped(self.array, self.sample_rate_hertz, levels, amount, self._step_progress)
-            self.take(self.spooled(drawn, spools))
+            made = self.spooled(drawn, spools)
+            self._step_progress = whole  # what is done, as the next line tells it, is a share of the whole step
+            self.take(made)
             self._step_progress = part(whole, DECLIPPING_SHARE, 1.0)
             self._unchanged = False
             after = self._left.clipped_samples
