@@ -10,7 +10,10 @@ LAST_TAG ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 TRITON_VERSION := 0.7.0
 STAGES := separator restorer mixer master
 
-.PHONY: help setup run test acceptance lint breaking protos bench models triton clean
+# Modules in the order of their names: the last ones are units, which leave neither process alone for long.
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+.PHONY: help setup run test coverage acceptance lint breaking protos bench models triton clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -56,7 +59,10 @@ run: .venv/ready ## master a song: make run [SONG=path] [OUT=folder]
 	$(BIN)/outboard master $(if $(SONG),"$(SONG)",--demo) -o "$(OUT)"
 
 test: .venv/models .triton/ready ## all tests, under 30 minutes on 2 cores
-	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
+	$(TESTS)
+
+coverage: .venv/models .triton/ready ## the same, and which lines they run
+	$(TESTS) --cov --cov-report=term:skip-covered
 
 acceptance: .venv/models ## the full matrices on whole songs
 	$(BIN)/python -m pytest -m acceptance

@@ -247,8 +247,8 @@ def test_any_rate(rate: int, channels: int) -> None:
         assert band(output, 20_600.0, 22_600.0, rate) < band(output, 8_500.0, 10_500.0, rate) - 40.0
 
 
-@settings(max_examples=15, deadline=None)
-@given(frames=st.integers(0, 150_000), channels=st.integers(1, 2), seed=st.integers(0, 2**63 - 1))
+@settings(max_examples=8, deadline=None)
+@given(frames=st.integers(0, 100_000), channels=st.integers(1, 2), seed=st.integers(0, 2**63 - 1))
 def test_any_length(frames: int, channels: int, seed: int) -> None:
     """As many frames come back as went in, finite; silence stays silent."""
     noise = 0.1 * np.random.default_rng(seed).standard_normal((channels, frames))
