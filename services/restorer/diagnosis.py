@@ -24,7 +24,7 @@ from outboard.audio.mp3_mending import CodecSurveyor, CodecTrace
 from outboard.audio.resonance import HOPS_PER_CELL, Survey, Surveyor, window_frames
 from outboard.audio.spectrum import SpectrumBatch, SpectrumStream
 from outboard.errors import InvalidInput
-from services.restorer.noise import NoiseMeter
+from services.restorer.noise import BandNoise, NoiseMeter
 from services.restorer.settings import Diagnosis
 from services.restorer.sibilance import SibilanceMeter
 
@@ -50,6 +50,7 @@ class Examination:
         cutoff: the spectrum's end; None for silence.
         voice_power: of the frames at 300 Hz to 3 kHz, against which sibilants are held.
         codec: what an MP3 coder left behind; None where its grid was not found.
+        noise: beneath the stem, by band; None where it cannot be told.
     """
 
     diagnosis: Diagnosis
@@ -60,6 +61,7 @@ class Examination:
     cutoff: Cutoff | None = None
     voice_power: float = 0.0
     codec: CodecTrace | None = None
+    noise: BandNoise | None = None
 
     @property
     def codec_grid(self) -> int | None:
@@ -132,7 +134,8 @@ class Examiner:
             codec_hole_ratio=codec.hole_ratio if codec else None,
         )
         voice_power = self._sibilance.voice_power
-        return Examination(diagnosis, self.levels, self.power, survey, tones, cutoff, voice_power, codec)
+        noise = self._noise.bands()
+        return Examination(diagnosis, self.levels, self.power, survey, tones, cutoff, voice_power, codec, noise)
 
     def _look(self, batches: Iterator[SpectrumBatch]) -> None:
         for batch in batches:

@@ -12,8 +12,11 @@ stationarity ``exp(-e / 6 dB)``, averaged by the bands' power.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 Audio = NDArray[np.float32]
 
@@ -25,6 +28,19 @@ _STEADY_SHARES = (0.05, 0.2)
 _FEWEST_STEADY_BINS = 6
 _STEADY_SPREAD_DB, _SPREAD_SCALE_DB = 2.0, 6.0
 _FEWEST_FRAMES = 40  # 0.85 s at 48 kHz: in less there may be no quiet moment
+
+
+@dataclass(frozen=True)
+class BandNoise:
+    """Noise by band of a spectrum of `FRAME` samples.
+
+    Attributes:
+        starts: first bin of every band; the last one ends at Nyquist.
+        power: mean power of the noise in every band.
+    """
+
+    starts: NDArray[np.int64]
+    power: NDArray[np.float64]
 
 
 class NoiseMeter:
@@ -58,6 +74,19 @@ class NoiseMeter:
         if frames < _FEWEST_FRAMES:
             return None
         return float(10.0 * np.log10(np.sum(10.0 ** (self._exceeded_db(_QUIETEST_SHARE) / 10.0))))
+
+    def bands(self) -> BandNoise | None:
+        """The noise in every band; None where there is too little of it.
+
+        A few bins of noise are rarely as soft as their mean: by how much the quietest tenth of them lies below it
+        follows from their number, as powers of noise are distributed (chi-squared, two degrees of freedom a bin, both
+        channels taken for alike).
+        """
+        if int(np.sum(self._counts[0])) < _FEWEST_FRAMES:
+            return None
+        bins = np.diff(np.append(self._starts, FRAME // 2 + 1)).astype(np.float64)
+        shares = special.gammaincinv(bins, _QUIETEST_SHARE) / bins
+        return BandNoise(self._starts, 10.0 ** (self._exceeded_db(_QUIETEST_SHARE) / 10.0) / shares)
 
     def stationarity(self) -> float | None:
         """How steady the noise is, 0 to 1; None where there is too little of it, or none."""

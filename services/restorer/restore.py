@@ -409,7 +409,7 @@ class _Work:
 
     def _voice_plan(self, step: RestorationStep, role: str) -> VoicePlan:
         floor = self.examined.diagnosis.noise_floor_dbfs
-        return plan(role, step.amount, step.attenuation_limit_db, self.examined.power, floor)
+        return plan(role, step.amount, step.attenuation_limit_db, self.examined.power, floor, self.examined.noise)
 
     def _leave_alone(self, engine: str, reason: str, *, unmet: bool = False) -> None:
         """A treatment that was considered and not done; `unmet` where it was called for and nothing does it instead."""

@@ -142,7 +142,7 @@ ENGINES: tuple[EngineInfo, ...] = (
     ),
     EngineInfo(
         DEEPFILTERNET3,
-        1,
+        2,
         backend="torch",
         precision="float32",
         description="Takes noise from voices, where it is found or where it is asked for: a network made for speech.",

@@ -1,8 +1,9 @@
 """Noise taken from a voice by a network, no more of it than there is.
 
 The networks are made for speech. In automatic mode a voice therefore passes through one only where noise was found, and
-in every second the energy taken away is held against the noise found: what goes far beyond it is the voice itself, and
-is given back. A network that fails is tried once more in smaller blocks; if that fails too, the stem stays as it was.
+what is taken away is held against the noise found (`services.restorer.noise_guard`): what goes beyond it is the voice
+itself, and is given back. A network that fails is tried once more in smaller blocks; if that fails too, the stem stays
+as it was.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 from outboard.audio.reporting import EngineInfo, Progress
 from outboard.audio.spool import Spool, blocks
 from services.restorer.attempts import Failure, failure_of
+from services.restorer.cells import padded_part
+from services.restorer.noise import BandNoise
+from services.restorer.noise_guard import NoiseGuard
 
 Audio = NDArray[np.float32]
 
 VOICES = ("lead_vocal", "backing_vocal")
 NOISY_SNR_DB = 24.0  # up to here all of the noise is taken ...
 CLEAN_SNR_DB = 36.0  # ... and from here on the network would take more of the voice than of the noise
-GUARD_DB = 10.0  # above the noise found: what may be taken in a second, for noise is not quite steady
 BLOCK_HOPS = (100, 20)  # of 10 ms: the usual blocks of the network, and those of the second attempt
 _SHARE_OF_NETWORK = 0.9  # of the work, for progress
 
@@ -58,18 +61,23 @@ class VoicePlan:
     Attributes:
         amount: 0 (nothing) to 1.
         reason: why, in a sentence.
-        allowed_power: mean power that may be taken in a second; None: any, since it was asked for.
+        noise: found, beyond which nothing is taken; None: whatever the network takes, since it was asked for.
         attenuation_limit_db: most that anything is lowered; None: no limit.
     """
 
     amount: float
     reason: str
-    allowed_power: float | None = None
+    noise: BandNoise | None = None
     attenuation_limit_db: float | None = None
 
 
 def plan(
-    role: str, amount: float | None, limit_db: float | None, power: float, noise_floor_dbfs: float | None
+    role: str,
+    amount: float | None,
+    limit_db: float | None,
+    power: float,
+    noise_floor_dbfs: float | None,
+    noise: BandNoise | None,
 ) -> VoicePlan:
     """How much noise is taken, of a stem of a mean power.
 
@@ -79,19 +87,20 @@ def plan(
         limit_db: most that anything is lowered; None: no limit.
         power: mean power of the stem.
         noise_floor_dbfs: measured; None: it could not be.
+        noise: the same by band.
     """
     if amount is not None:
         return VoicePlan(amount, "asked for" if amount else "amount 0 was asked for", None, limit_db)
     if role not in VOICES:
         return VoicePlan(0.0, "not a voice, and not asked for")
-    if noise_floor_dbfs is None or power <= 0.0:
+    if noise_floor_dbfs is None or noise is None or power <= 0.0:
         return VoicePlan(0.0, "too little is heard to tell noise from voice")
     snr_db = 10.0 * np.log10(power) - noise_floor_dbfs
     found = float(np.clip((CLEAN_SNR_DB - snr_db) / (CLEAN_SNR_DB - NOISY_SNR_DB), 0.0, 1.0))
     words = f"noise at {noise_floor_dbfs:.0f} dBFS, {snr_db:.0f} dB below the voice"
     if not found:
         return VoicePlan(0.0, f"{words}, does no harm")
-    return VoicePlan(found, words, 10.0 ** ((noise_floor_dbfs + GUARD_DB) / 10.0), limit_db)
+    return VoicePlan(found, words, noise, limit_db)
 
 
 def rendered(
@@ -166,42 +175,25 @@ def _cleaned(
 def _blended(
     array: Audio, sample_rate_hertz: int, cleaned: Audio, how: VoicePlan, directory: Path | None, progress: Progress
 ) -> tuple[Spool, float]:
-    """Stem and network's answer, mixed by the amount and by what the noise allows in every second."""
-    shares = np.array([_share(part, how) for part in _differences(array, cleaned, sample_rate_hertz)] or [1.0])
+    """Stem and network's answer, mixed by the amount and by what the noise allows in every band and moment."""
+    guard = NoiseGuard(how.noise) if how.noise is not None else None
+    size, around = NoiseGuard.cell_frames, NoiseGuard.lookaround_frames
+    taken_energy = kept_energy = 0.0
     result = Spool(array.shape[0], directory)
     try:
-        _blend(array, sample_rate_hertz, cleaned, how.amount, shares, result, progress)
+        for start in range(0, array.shape[1], size):
+            original = np.asarray(array[:, start : start + size], np.float32)
+            frames = original.shape[1]
+            taken = original - cleaned[:, start : start + size]
+            noise = taken
+            if guard is not None:
+                wide = [padded_part(audio, start - around, size + 2 * around) for audio in (array, cleaned)]
+                noise = guard.noise_of(wide[0] - wide[1])[:, :frames]
+                taken_energy += float(np.sum(np.square(taken, dtype=np.float64)))
+                kept_energy += float(np.sum(np.square(noise, dtype=np.float64)))
+            result.append(original - np.float32(how.amount) * noise)
+            progress(_SHARE_OF_NETWORK + (1 - _SHARE_OF_NETWORK) * result.frames / array.shape[1])
     except BaseException:
         result.close()
         raise
-    return result, float(np.mean(shares))
-
-
-def _blend(
-    array: Audio,
-    sample_rate_hertz: int,
-    cleaned: Audio,
-    amount: float,
-    shares: NDArray[np.float64],
-    into: Spool,
-    progress: Progress,
-) -> None:
-    middles = (np.arange(shares.size) + 0.5) * sample_rate_hertz
-    for start in range(0, array.shape[1], sample_rate_hertz):
-        original = np.asarray(array[:, start : start + sample_rate_hertz], np.float32)
-        gains = amount * np.interp(np.arange(start, start + original.shape[1]), middles, shares)
-        answer = cleaned[:, start : start + sample_rate_hertz]
-        into.append(original + gains.astype(np.float32) * (answer - original))
-        progress(_SHARE_OF_NETWORK + (1 - _SHARE_OF_NETWORK) * into.frames / array.shape[1])
-
-
-def _differences(array: Audio, cleaned: Audio, size: int) -> Iterator[Audio]:
-    return (array[:, at : at + size] - cleaned[:, at : at + size] for at in range(0, array.shape[1], size))
-
-
-def _share(taken: Audio, how: VoicePlan) -> float:
-    """Of what the network takes in a second, how much the noise accounts for, as an amplitude from 0 to 1."""
-    power = how.amount**2 * float(np.mean(np.square(taken, dtype=np.float64)))
-    if how.allowed_power is None or power <= how.allowed_power:
-        return 1.0
-    return float(np.sqrt(how.allowed_power / power))
+    return result, (kept_energy / taken_energy) ** 0.5 if taken_energy > 0.0 else 1.0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from outboard.audio.demo import synthesise
 from outboard.errors import FailedPrecondition
 from outboard.models.deepfilternet3.stream import denoised
 from outboard.settings import Settings
@@ -92,7 +93,7 @@ def test_noise_in_singing_gets_less(db: float, singing: np.ndarray, network: Voi
     noisy = with_noise(singing, db)
     result, report = restored(noisy, voice=network)
     gained = snr_db(singing, result) - snr_db(singing, noisy)
-    assert gained >= {10.0: 8.0, 20.0: 4.0, 30.0: 0.5}[db], f"{gained:.2f} dB: {report.actions}"
+    assert gained >= {10.0: 10.0, 20.0: 5.5, 30.0: 2.0}[db], f"{gained:.2f} dB: {report.actions}"
     action = next(done for done in report.actions if done.treatment == "noise")
     assert action.engine == DEEPFILTERNET3
     assert action.amount > 0
@@ -100,6 +101,17 @@ def test_noise_in_singing_gets_less(db: float, singing: np.ndarray, network: Voi
     assert action.before is not None
     assert action.after < action.before - 3.0, str(action)
     assert [engine.name for engine in report.engines][:2] == [REPAIR, DEEPFILTERNET3]
+
+
+@pytest.mark.parametrize("db", [10.0, 20.0])
+def test_a_voice_that_the_network_does_not_know_is_no_worse_for_it(db: float, network: VoiceEngine) -> None:
+    """Of a synthesiser's vowels the network takes nearly all; what is noise goes, and the vowels stay."""
+    vowels = synthesise(34, 6.0).stems["vocals"][:, -4 * RATE :]
+    noisy = with_noise(vowels, db)
+    result, _ = restored(noisy, RestorationStep(DEEPFILTERNET3), voice=network)
+    all_of_it, _ = restored(noisy, RestorationStep(DEEPFILTERNET3, 1.0), voice=network)
+    before, after, at_once = (snr_db(vowels, audio) for audio in (noisy, result, all_of_it))
+    assert at_once < before < after, f"{before:.1f} dB, {after:.1f} in automatic mode, {at_once:.1f} without a guard"
 
 
 @pytest.mark.parametrize("role", ["", "drums", "bass", "other"])
@@ -145,7 +157,7 @@ def test_the_amount_blends() -> None:
 
 
 def test_what_eats_the_voice_is_held_back() -> None:
-    """In automatic mode no more is taken in a second than 10 dB above the noise found, and the report says so."""
+    """In automatic mode little more is taken in any band than the noise found, and the report says so."""
     audio = with_noise(tone(), 28.0)
     result, report = restored(audio, RestorationStep(DEEPFILTERNET3), voice=VoiceEngine(INFO, halving))
     kept = snr_db(audio, result)
@@ -253,7 +265,8 @@ def test_progress_only_goes_forward(order: tuple[str, ...]) -> None:
     """Whatever the order of the steps, progress never falls and ends at 1."""
     told: list[float] = []
     steps = [RestorationStep(name, 1.0) for name in order]
-    restored(tone(), *steps, voice=VoiceEngine(INFO, Faulty(None)), progress=told.append)
+    clipped = np.clip(tone(), -0.2, 0.2)
+    restored(clipped, *steps, voice=VoiceEngine(INFO, Faulty(None)), progress=told.append)
     assert told == sorted(told)
     assert told[-1] == 1.0
 
