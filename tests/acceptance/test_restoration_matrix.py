@@ -15,6 +15,7 @@ from benchmarks.restoration_cases import Stem, stems
 from outboard.models.deepfilternet3.stream import denoised
 from services.restorer.settings import DEEPFILTERNET3, ENGINES
 from services.restorer.voice import VoiceEngine
+from tests.unit.test_restore import check_unharmed
 
 pytestmark = pytest.mark.acceptance
 
@@ -50,6 +51,12 @@ def test_clean_stems_are_not_harmed(found: list[Stem], network: VoiceEngine) -> 
     """Every engine in automatic mode leaves 40 dB to clean full-band stems, and 35 dB to clean singing."""
     missed = [row for row in clean(found, network) if row.holds is False]
     assert not missed, missed
+
+
+@pytest.mark.parametrize("folder", ["references", "songs", "stems/potassium"])
+def test_real_recordings_are_not_harmed(folder: str, test_data: Path) -> None:
+    """20 s of every recording come back with at least 40 dB SNR, and no shimmer is read in any."""
+    check_unharmed(test_data / folder, 20.0)
 
 
 def test_the_new_band_beats_matched_noise(found: list[Stem]) -> None:

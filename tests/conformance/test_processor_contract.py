@@ -43,16 +43,20 @@ def test_a_bypassed_slot_is_not_there(name: str) -> None:
 @AT_ALL_RATES
 @pytest.mark.parametrize("name", KINDS)
 def test_tails_end_without_denormals(name: str, rate: int) -> None:
-    """After a burst, 15 s of silence: nothing subnormal ever comes out, and in the end nothing at all. Subnormal input
-    gives no more than itself back.
+    """In the silence after a burst nothing subnormal ever comes out, and after 15 s at most nothing at all. Subnormal
+    input gives no more than itself back.
     """
     made = chain(KINDS[name], rate)
     burst = (0.5 * np.random.default_rng(7).standard_normal((2, rate // 4))).astype(np.float32)
     tiny = np.finfo(np.float32).tiny
     made.process(burst)
     silence = np.zeros((2, rate), np.float32)
+    quiet_seconds = 0  # no echo here is later than three seconds
     for _ in range(15):
         out = made.process(silence)
+        quiet_seconds = 0 if out.any() else quiet_seconds + 1
+        if quiet_seconds == 3:
+            break
         subnormal = (out != 0.0) & (np.abs(out) < tiny)
         assert not subnormal.any(), f"{np.count_nonzero(subnormal)} subnormal samples"
     assert not out.any(), f"{np.max(np.abs(out))} after 15 s"

@@ -97,7 +97,7 @@ def test_lossless_round_trip_is_exact(
         ("song.mp3", "MP3", "MPEG_LAYER_III"),
     ],
 )
-@pytest.mark.parametrize("frames", [3, 1000, 48000, 50021])
+@pytest.mark.parametrize("frames", [3, 1000, 50021])
 def test_foreign_files_have_their_exact_length_and_place(
     tmp_path: Path, name: str, format: str, subtype: str, frames: int
 ) -> None:
@@ -370,7 +370,7 @@ print(json.dumps(peaks))
 
 
 def test_anonymous_memory_does_not_grow_with_the_song(tmp_path: Path) -> None:
-    """Encoding and decoding 48 s takes as much anonymous memory as 6 s do (within 4 MiB), in every container."""
+    """Encoding and decoding 30 s takes as much anonymous memory as 6 s do (within 4 MiB), in every container."""
     if not Path("/proc/self/status").exists():
         pytest.skip("needs /proc")
     short, long = (
@@ -379,11 +379,11 @@ def test_anonymous_memory_does_not_grow_with_the_song(tmp_path: Path) -> None:
                 [sys.executable, "-c", _MEASURE, str(tmp_path), seconds], check=True, capture_output=True
             ).stdout
         )
-        for seconds in ("6", "48")
+        for seconds in ("6", "30")
     )
     for container in short:
         grown_kib = long[container] - short[container]
-        assert grown_kib < 4096, f"{container}: {short[container]} KiB for 6 s, {long[container]} KiB for 48 s"
+        assert grown_kib < 4096, f"{container}: {short[container]} KiB for 6 s, {long[container]} KiB for 30 s"
 
 
 def test_spool_of_the_callers_choice(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ RATE = 48_000
 
 @pytest.fixture(scope="module")
 def demo() -> DemoSong:
-    return synthesise(21, 12.0)
+    return synthesise(21, 8.0)
 
 
 def restored(
@@ -80,16 +80,15 @@ def test_clean_stem_comes_back_bit_for_bit(name: str, demo: DemoSong) -> None:
     assert all(done.reason for done in report.actions)
 
 
-@pytest.mark.parametrize("folder", ["references", "songs", "stems/potassium"])
-def test_real_recordings_are_not_harmed(folder: str, test_data: Path) -> None:
-    """20 s of every full-band recording come back with at least 40 dB SNR; no shimmer is read in any.
+def check_unharmed(folder: Path, seconds: float) -> None:
+    """As much of every recording of a folder comes back with at least 40 dB SNR; no shimmer is read in any.
 
     What was cut off below 16 kHz gets a new top, and keeps what lies below it.
     """
-    for path in sorted((test_data / folder).iterdir()):
+    for path in sorted(folder.iterdir()):
         if path.suffix not in {".mp3", ".ogg", ".flac", ".m4a", ".wav"}:
             continue
-        excerpt = excerpt_of(path)
+        excerpt = excerpt_of(path, seconds)
         output, report = restored(excerpt)
         if np.any(excerpt):
             # A real offset may go; judge what remains.
@@ -100,8 +99,14 @@ def test_real_recordings_are_not_harmed(folder: str, test_data: Path) -> None:
             assert (report.found.shimmer_index or 0.0) <= 0.1, f"{path.name}: {report.found}"
 
 
+@pytest.mark.parametrize("folder", ["references", "songs", "stems/potassium"])
+def test_real_recordings_are_not_harmed(folder: str, test_data: Path) -> None:
+    """10 s of every full-band recording come back with at least 40 dB SNR; 20 s of them do in the acceptance tests."""
+    check_unharmed(test_data / folder, 10.0)
+
+
 @pytest.mark.parametrize("name", ["vocals", "drums", "bass", "other"])
-@pytest.mark.parametrize("severity", [0.5, 0.75, 1.0])
+@pytest.mark.parametrize("severity", [0.5, 1.0])
 def test_shimmer_is_reduced(name: str, severity: float, demo: DemoSong) -> None:
     """A stem with shimmer comes back nearer to the clean one and with a lower index."""
     clean = demo.stems[name]
