@@ -26,7 +26,7 @@ from outboard.rpc.channel import aio_channel, exchange, outboard_errors
 from outboard.rpc.server import running, start
 from outboard.rpc.streaming import chunk_messages
 from outboard.rpc.tenant import current_tenant
-from outboard.settings import LimitSettings, ServerSettings, Settings
+from outboard.settings import LimitSettings, ServerSettings, Settings, StoreSettings
 from outboard.testing import child, in_process
 from outboard.v1 import audio_pb2, separator_service_pb2, separator_service_pb2_grpc
 
@@ -287,3 +287,6 @@ def test_settings_refuse_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None
     for address in ("", "unix:", "host:99999", "unix:" + "x" * 108, "a b:1"):
         with pytest.raises(ValueError, match=r"address|path"):
             Settings(server=ServerSettings(listen="h:1")).listening_on(address)
+    monkeypatch.setenv("OUTBOARD_STORE_JOB_DAYS", "0")
+    with pytest.raises(InvalidInput, match="OUTBOARD_STORE_JOB_DAYS"):
+        StoreSettings()

@@ -25,8 +25,6 @@ def _start(name: str, *arguments: str, **environment: str) -> subprocess.Complet
     ("name", "arguments", "environment", "told"),
     [
         ("orchestrator", ["--listen", "bogus"], {}, "--listen: an address is host:port or unix:PATH, not 'bogus'"),
-        ("restorer", ["--listen", "bogus"], {}, "--listen: an address is host:port or unix:PATH, not 'bogus'"),
-        ("orchestrator", [], {"OUTBOARD_STORE_JOB_DAYS": "0"}, "OUTBOARD_STORE_JOB_DAYS"),
         ("orchestrator", [], {"OUTBOARD_PEER_MIXER": "nowhere"}, "OUTBOARD_PEER_MIXER"),
         ("restorer", [], {"OUTBOARD_LIMIT_WAITING_CALLS": "many"}, "OUTBOARD_LIMIT_WAITING_CALLS"),
     ],
