@@ -5,7 +5,7 @@ A treatment acts only on what the examination shows, and what it does not act on
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from outboard.audio.reporting import Progress
 from outboard.audio.resonance import Tamer
 from outboard.audio.tone_removal import ToneRemover
 from services.restorer.cells import padded_part
-from services.restorer.diagnosis import Examination, Examiner, LevelMeter, cell_frames
+from services.restorer.diagnosis import Examination, cell_frames
 from services.restorer.settings import REPAIR, Diagnosis, RestorationAction
 from services.restorer.sibilance import CLEAN_DB, SEVERE_DB
 from services.restorer.voice import VOICES
@@ -142,7 +142,7 @@ def _share(value: float, slight: float, clear: float) -> float:
 
 def declipped(
     array: Audio, sample_rate_hertz: int, levels: NDArray[np.float64], amount: float, progress: Progress
-) -> Generator[Audio, None, None]:
+) -> Iterator[Audio]:
     """Yields the stem with its missing crests drawn, cell by cell.
 
     Args:
@@ -167,25 +167,14 @@ def declipped(
 
 def repaired(
     array: Audio, sample_rate_hertz: int, examined: Examination, treatment: Treatment, progress: Progress
-) -> Generator[Audio, None, Diagnosis]:
-    """Yields the treated stem cell by cell; returns what is left of its faults."""
-    examiner = Examiner(
-        sample_rate_hertz, examined.levels, np.zeros(array.shape[0]), examined.power, examined.codec_grid
-    )
-    meter = LevelMeter(array.shape[0])
+) -> Iterator[Audio]:
+    """The treated stem, cell by cell."""
     done = 0
     cells = _mended(array, sample_rate_hertz, examined, treatment)
     for cell in _de_essed(cells, array.shape[0], sample_rate_hertz, examined, treatment):
-        if not treatment.is_none:
-            examiner.add(cell)
-            meter.add(cell)
         yield cell
         done += cell.shape[1]
         progress(done / array.shape[1])
-    if treatment.is_none:
-        return examined.diagnosis
-    left = examiner.finish().diagnosis
-    return replace(left, dc_offset=tuple(float(mean) for mean in meter.means))
 
 
 def _mended(array: Audio, sample_rate_hertz: int, examined: Examination, treatment: Treatment) -> Iterator[Audio]:

@@ -8,7 +8,7 @@ delivered, and memory does not grow with its length.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +22,8 @@ from outboard.audio.spool import Spool
 from outboard.errors import InvalidInput
 from services.restorer import bandwidth, superresolution
 from services.restorer.attempts import Failure, told
-from services.restorer.diagnosis import Examination, LevelMeter, cells, diagnose, examine
-from services.restorer.repair import actions, decide, decide_declipping, declipped, repaired
+from services.restorer.diagnosis import Examination, Examiner, LevelMeter, cells, diagnose, examine
+from services.restorer.repair import Treatment, actions, decide, decide_declipping, declipped, repaired
 from services.restorer.settings import (
     AUDIOSR,
     AUDIOSR_SPEECH,
@@ -111,12 +111,10 @@ def restore(
                 work.denoise(step, settings.role, spools=spools)
             else:
                 work.declip(step, spools=spools)
-                is_last = all(work.is_idle(later, settings.role) for later in steps[index + 1 :])
-                cells_done = work.repaired(step, settings.role, is_last=is_last)
-                if is_last:
-                    yield from cells_done
+                if all(work.is_idle(later, settings.role) for later in steps[index + 1 :]):
+                    yield from work.repaired(step, settings.role)
                 else:
-                    work.take(work.spooled(cells_done, spools))
+                    work.repair(step, settings.role, spools=spools)
         if not work.is_delivered:
             for cell in cells(work.array, sample_rate_hertz):
                 yield cell
@@ -244,17 +242,40 @@ class _Work:
             after = self._left.clipped_samples
         self._actions.append(RestorationAction(REPAIR, "declip", amount, reason, before, after))
 
-    def repaired(self, step: RestorationStep, role: str, *, is_last: bool) -> Generator[Audio, None, None]:
-        """The repaired stem, cell by cell."""
-        seconds = self.array.shape[1] / self.sample_rate_hertz
-        treatment, reasons = decide(self.examined, seconds, step.amount, role)
-        before = self.examined.diagnosis
-        left = yield from repaired(self.array, self.sample_rate_hertz, self.examined, treatment, self._step_progress)
-        self._left = left
+    def repair(self, step: RestorationStep, role: str, *, spools: ExitStack) -> None:
+        """Repair the stem for the steps to come; one that is not treated stays where it lies."""
+        treatment, reasons = self._treatment(step, role)
+        found = self.examined
+        if not treatment.is_none:
+            mended = repaired(self.array, self.sample_rate_hertz, found, treatment, self._step_progress)
+            self.take(self.spooled(mended, spools))
+        self._note_repair(treatment, reasons, found.diagnosis)
+
+    def repaired(self, step: RestorationStep, role: str) -> Iterator[Audio]:
+        """The repaired stem, cell by cell, as what is delivered; examined on its way."""
+        treatment, reasons = self._treatment(step, role)
+        found = self.examined
+        channels = self.array.shape[0]
+        examiner = Examiner(self.sample_rate_hertz, found.levels, np.zeros(channels), found.power, found.codec_grid)
+        meter = LevelMeter(channels)
+        for cell in repaired(self.array, self.sample_rate_hertz, found, treatment, self._step_progress):
+            if not treatment.is_none:
+                examiner.add(cell)
+                meter.add(cell)
+            yield cell
+        if not treatment.is_none:
+            means = tuple(float(mean) for mean in meter.means)
+            self._left = replace(examiner.finish().diagnosis, dc_offset=means)
+        self._note_repair(treatment, reasons, found.diagnosis)
+        self.is_delivered = True
+
+    def _treatment(self, step: RestorationStep, role: str) -> tuple[Treatment, dict[str, str]]:
+        return decide(self.examined, self.array.shape[1] / self.sample_rate_hertz, step.amount, role)
+
+    def _note_repair(self, treatment: Treatment, reasons: dict[str, str], before: Diagnosis) -> None:
         self._unchanged = self._unchanged and treatment.is_none
         self._engines.append(_engine(REPAIR))
-        self._actions += actions(treatment, reasons, before, left)
-        self.is_delivered = self.is_delivered or is_last
+        self._actions += actions(treatment, reasons, before, self._left)
 
     def pass_over(self, step: RestorationStep, role: str) -> None:
         """Tell what a step of automatic mode would have done that cannot run here; the next one has its part."""
