@@ -74,7 +74,9 @@ class BandView:
         """Level of each bin and of its surroundings in dB, both (steps, bins), from power (steps, all bins)."""
         level_db = 10.0 * np.log10(power[:, self._start : self._stop] + np.float32(TINY_POWER))
         groups = np.lib.stride_tricks.sliding_window_view(level_db, GROUP_BINS, axis=1)[:, ::GROUP_STEP_BINS]
-        surroundings: Levels = np.median(groups, axis=2).astype(np.float32) @ self._weights
+        # The median of an even number; sorting rows this short is several times faster than `np.median`.
+        middle = np.sort(groups, axis=2)[:, :, GROUP_BINS // 2 - 1 : GROUP_BINS // 2 + 1]
+        surroundings: Levels = np.mean(middle, axis=2) @ self._weights
         return level_db[:, GROUP_BINS : GROUP_BINS + self.bins], surroundings
 
 
