@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import CancelledError
@@ -13,15 +14,19 @@ import pytest
 import torch
 from demucs.apply import apply_model
 from demucs.htdemucs import HTDemucs
+from typer.testing import CliRunner
 
+from outboard.cli.app import app
 from outboard.errors import FailedPrecondition, Internal, InvalidInput
 from outboard.models import local
-from outboard.models.htdemucs import exports, network, transform
+from outboard.models.htdemucs import choice, exports, network, transform
 from outboard.models.htdemucs.backends import ONNXRUNTIME, OPENVINO, TORCH, Arithmetic
 from outboard.models.htdemucs.choice import candidates
 from outboard.models.htdemucs.layers import ExportedCore
 from outboard.models.htdemucs.variants import FOUR_SOURCES, SIX_SOURCES, VARIANTS, Variant
 from outboard.models.local import LocalInference
+from outboard.settings import Settings
+from services.separator import deployment
 from services.separator.engines import EngineInfo, SeparationSettings, SongFacts
 from services.separator.hybrid import Deployment, HybridEngine, Network
 from services.separator.separate import separate
@@ -47,6 +52,40 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * np.float32(0.1)
+
+
+def pulled() -> dict[str, object]:
+    result = CliRunner().invoke(app, ["models", "pull", "htdemucs", "--json"])
+    assert result.exception is None, result.exception
+    return dict(json.loads(result.stdout))
+
+
+@pytest.mark.timeout(600)
+def test_pull_measures_what_is_installed_and_leaves_nothing_for_the_first_song(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`models pull` exports the networks, has OpenVINO, ONNX Runtime and torch compute a window each, and keeps the
+    fastest: engine, list and command name it. The next pull measures nothing. (The first test of the module, as an
+    export takes half a minute, which the others use.)"""
+    monkeypatch.setenv("OUTBOARD_MODELS", str(root))
+    folder = root / "htdemucs" / "exports"
+    assert not folder.exists()
+    answer = pulled()
+    known = choice.stored("htdemucs")
+    assert known is not None
+    assert {Arithmetic(each, "cpu", "float32") for each in (OPENVINO, ONNXRUNTIME, TORCH)} <= set(known.window_seconds)
+    assert all(0.0 < seconds < 60.0 for seconds in known.window_seconds.values()), known
+    best = known.chosen["balanced"]
+    assert known.window_seconds[best] <= 1.06 * min(known.window_seconds[how] for how in candidates("balanced"))
+    assert (answer["fetched"], answer["problem"]) == (False, "")
+    assert str(answer["backend"]).startswith(f"{best.backend} {best.precision}")
+    exported = sorted(path for path in folder.iterdir() if path.suffix == ".onnx")
+    assert exported[0].stat().st_size > 1_000_000
+    assert answer["exports"] == ([str(path) for path in exported] if best.takes_export else [])
+    assert deployment.engines(Settings())["htdemucs"].info.backend.startswith(best.backend)
+    before = (folder / "backends.json").read_bytes()
+    assert pulled()["backend"] == answer["backend"]
+    assert (folder / "backends.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("frames", [transform.SEGMENT_FRAMES, SEGMENT, 40_960])
@@ -243,7 +282,7 @@ def test_what_cannot_be_computed_fails_with_its_reason(root: Path, tmp_path: Pat
     inference.close()
     (tmp_path / "htdemucs_6s").mkdir()
     network.save(network.seeded(FOUR_SOURCES, 0, SHORT), tmp_path / "htdemucs_6s" / "5c90dfd2.safetensors")
-    for backend in (TORCH, OPENVINO, ONNXRUNTIME):
+    for backend in (TORCH, OPENVINO):  # of those that take an export, one
         other = computing(backend, "balanced", tmp_path)
         with pytest.raises(FailedPrecondition, match="separates") as wrong:
             other.infer("htdemucs_6s", {"mix": noise(1, 2, SEGMENT)}).result()

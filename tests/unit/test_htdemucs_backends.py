@@ -82,28 +82,6 @@ def command(*arguments: str) -> dict[str, object]:
     return dict(json.loads(result.stdout))
 
 
-@pytest.mark.timeout(600)
-def test_pull_measures_what_is_installed_and_leaves_nothing_for_the_first_song(root: Path) -> None:
-    """`models pull` exports the networks, has OpenVINO, ONNX Runtime and torch compute a window each, and keeps the
-    fastest: engine, list and command name it. The next pull measures nothing."""
-    answer = command("pull", MODEL)
-    known = choice.stored(MODEL)
-    assert known is not None
-    assert {BY_OPENVINO, BY_ONNXRUNTIME, BY_TORCH} <= set(known.window_seconds)
-    assert all(0.0 < seconds < 60.0 for seconds in known.window_seconds.values()), known
-    best = known.chosen["balanced"]
-    assert known.window_seconds[best] <= 1.06 * min(known.window_seconds[how] for how in choice.candidates("balanced"))
-    assert (answer["fetched"], answer["problem"]) == (False, "")
-    assert str(answer["backend"]).startswith(f"{best.backend} {best.precision}")
-    exports = sorted(path for path in (root / MODEL / "exports").iterdir() if path.suffix == ".onnx")
-    assert exports[0].stat().st_size > 1_000_000
-    assert answer["exports"] == ([str(path) for path in exports] if best.takes_export else [])
-    assert listed().backend.startswith(best.backend)
-    before = (root / MODEL / "exports" / "backends.json").read_bytes()
-    assert command("pull", MODEL)["backend"] == answer["backend"]
-    assert (root / MODEL / "exports" / "backends.json").read_bytes() == before
-
-
 def test_a_choice_stays_until_the_networks_are_exported_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pull keeps to it whatever would be faster today; `models export` measures again."""
     measured = taking(monkeypatch, {OPENVINO: 2.0, ONNXRUNTIME: 1.0, TORCH: 3.0})
