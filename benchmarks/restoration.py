@@ -45,7 +45,8 @@ from outboard.audio.demo import PATHOLOGIES, synthesise
 from outboard.settings import Settings
 from outboard.testing import drained
 from services.restorer.deployment import Deployment
-from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, diagnose, restore
+from services.restorer.diagnosis import examine
+from services.restorer.restore import RestorationReport, RestorationSettings, RestorationStep, restore
 from services.restorer.settings import BANDWIDTH, DEEPFILTERNET3, REPAIR
 from services.restorer.voice import VoiceEngine
 
@@ -83,7 +84,9 @@ def _outcome(case: Case, voice: VoiceEngine | None, *engines: str) -> tuple[tupl
     before = index_of(case.pathology, report.found, case.stem)
     if report.unchanged:
         return (case.damage_db, before, before), acted
-    after = index_of(case.pathology, diagnose(output, RATE), case.stem)
+    # Over the lines that the coder coded: what was added above them is another matter.
+    left = examine(output, RATE, earlier=examine(case.audio, RATE)).diagnosis
+    after = index_of(case.pathology, left, case.stem)
     return (distance_db(case.stem, output), before, after), acted
 
 

@@ -42,7 +42,10 @@ _NEIGHBOUR_FRAMES = 16
 _SOUNDS_SHARE = 1e-3  # of the loudest band's level
 _ZERO_SHARE = 1e-3  # of a band's level
 _AROUND_LINES = 73
-_BELOW_SURROUNDINGS, _BELOW_PEAK = 1e-3, 1e-4
+_BELOW_SURROUNDINGS = 1e-3
+_BELOW_BESIDE = 1e-4  # what the bank itself lets through of a loud line into its band and those beside it ...
+_BELOW_PEAK = 1e-5  # ... and further away
+_OVER_ROUNDING = 10.0  # over the mean of the softest band: what a file of 16 bits has everywhere
 _SILENCE = 2e-6  # of full scale; a decoder's own rounding lies below
 _JUDGED = slice(20, 330)  # lines by which the type of a block is told
 _PREFERENCE = 0.5  # zeros by which what is usual is preferred
@@ -119,7 +122,7 @@ def _prefer(
 ) -> None:
     """Takes another reading of some granules where it leaves more zeros than there were."""
     lines = bank.lines(reading, block, places=places)
-    is_zero = zeros(lines)
+    is_zero = zeros(lines, are_next=block == LONG)
     count = _judged(is_zero) - _PREFERENCE
     better = count > most[places]
     changed = np.flatnonzero(places)[better]
@@ -138,10 +141,35 @@ def middle_side(pair: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.stack([pair[0] + pair[1], pair[0] - pair[1]]) * np.float32(np.sqrt(0.5)))
 
 
-def zeros(lines: Lines) -> Mask:
-    """Which lines of (channels, granules, lines) lie so far below their surroundings that they must have been zero."""
+def zeros(lines: Lines, *, are_next: bool = True) -> Mask:
+    """Which lines of (channels, granules, lines) must have been zero.
+
+    They lie so far below their surroundings, below the loudest line beside them and of all, and no higher than the
+    lines of the softest band: nothing was coded there, and what it shows is the rounding of the file.
+
+    Args:
+        lines: of granules.
+        are_next: whether these are next to each other, so that one lets its loud lines through to the next.
+    """
     magnitude = np.abs(lines)
     around = np.sqrt(np.maximum(ndimage.uniform_filter1d(magnitude**2, _AROUND_LINES, axis=2, mode="constant"), 0.0))
-    peak = ndimage.maximum_filter1d(np.max(magnitude, axis=2), 3, axis=1, mode="constant")[:, :, None]
-    least = np.maximum(_BELOW_SURROUNDINGS * around, _BELOW_PEAK * peak) + _SILENCE
+    of_bands = magnitude.reshape(*lines.shape[:2], -1, LINES_PER_BAND)
+    loudest = np.max(of_bands, axis=3)
+    if are_next:
+        loudest = _of_three(loudest, axis=1)
+    rounding = np.min(np.mean(of_bands, axis=3), axis=2, keepdims=True)
+    let_through = np.maximum(
+        _BELOW_BESIDE * _of_three(loudest, axis=2), _BELOW_PEAK * np.max(loudest, 2, keepdims=True)
+    )
+    floor = np.maximum(let_through, _OVER_ROUNDING * rounding) + _SILENCE
+    least = np.maximum(_BELOW_SURROUNDINGS * around, np.repeat(floor, LINES_PER_BAND, axis=2))
     return np.asarray(magnitude < least)
+
+
+def _of_three(values: Lines, axis: int) -> Lines:
+    """The largest of each and its two neighbours along an axis."""
+    moved = np.moveaxis(values, axis, 0)
+    found = moved.copy()
+    np.maximum(found[1:], moved[:-1], out=found[1:])
+    np.maximum(found[:-1], moved[1:], out=found[:-1])
+    return np.moveaxis(found, 0, axis)

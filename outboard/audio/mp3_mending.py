@@ -5,20 +5,24 @@ below half of it. Where the grid is known (`outboard.audio.mp3_grid`) the step i
 the neighbourhood. That mends two things:
 
 **Lines of one step** stand for anything from 0.5 to 1.9 steps. Where few lines are left at all, the sound is soft
-against the step, and what just made it over the threshold is mostly nearer to that: such lines come down to the mean of
-what they stand for. It hardly depends on the music: 0.64 steps where no other line is left, 1 where two thirds are.
+against the step, and what just made it over the threshold is mostly nearer to that; where nearly all are left, what was
+rounded down to one step is more than what was rounded up. So such lines come to the mean of what they stand for, which
+hardly depends on the music: 0.64 steps where no other line is left, 1 where two thirds are, more where all are.
 Decoders take a full step.
 
 **Holes**: where a zero has zeros around it, in frequency and in the granules before and after, something softer than
-half a step was there. It is filled with noise, 18 dB below the step read within 12 lines of the same granule, which is
-less than noise has that is hardly ever rounded up; 24 dB below one that lies further away, up to 48 lines. The signs
-are drawn by the granule's place, and where middle and side were coded, in these.
+half a step was there: half of the finest step that rounded it away, in this granule or in those beside it. It is filled
+with noise, 18 dB below that step read within 12 lines, which is less than noise has that is hardly ever rounded up;
+22 dB below one that lies further away, up to 48 lines. The signs are drawn by the granule's place, and where middle and
+side were coded, in these.
 
 Partials that last are no noise, and between them there may be nothing at all: where lines are left at the same place
-for three granules, less and at last nothing is done.
+for three granules, the noise is 12 dB softer. A partial's line of one step is more often one of a skirt that goes on
+under the threshold than noise that made it over, and stands for more.
 
-Figures: `_CENTROIDS` is the mean over 17 recordings and demo songs, none of which the benchmark of restoration uses, at
-64 and 128 kbit/s; they differ by 0.1. The levels of the fill were chosen on the same.
+Figures: the means were measured on 14 recordings and demo songs at 64 and 128 kbit/s, none of which the benchmark of
+restoration uses; they differ by 0.1 from one to the other. Among partials half of the way is gone (decibels count what
+is too soft more than what is too loud). The levels of the fill were chosen on the same.
 """
 
 from __future__ import annotations
@@ -39,16 +43,20 @@ Mask = NDArray[np.bool_]
 
 LOWEST_LINE = 4
 _SURVEYED_GRANULES = 16  # of every cell
-_CODED_SHARE = 0.002  # of granules in which the topmost line is left
+_CODED_SHARE = 0.01  # of granules in which the topmost line is left, and in more than one
+_SOUNDING_SHARE = 1e-3  # of the loudest line of a cell: granules whose loudest line is softer do not sound
 _STEP_REACH, _STEP_BELOW_DB = 12, 18.0  # lines; the fill below the step
-_FAR_STEP_REACH, _FAR_STEP_BELOW_DB = 48, 24.0
+_FAR_STEP_REACH, _FAR_STEP_BELOW_DB = 48, 22.0
+_STEP_GRANULES = 3  # of which the finest step tells
 _HOLE_GRANULES, _HOLE_LINES = 3, 5  # all zeros
+_LASTING_FILL = 0.25  # of the fill among partials that last
 _ONE_STEP = 1.1
 _DENSITY_GRANULES, _DENSITY_LINES = 5, 17
-_DENSITIES = (0.0, 0.035, 0.075, 0.15, 0.27, 0.42, 0.6, 1.0)
-_CENTROIDS = (0.64, 0.70, 0.74, 0.79, 0.86, 0.93, 1.0, 1.0)
+_DENSITIES = (0.0, 0.035, 0.075, 0.15, 0.27, 0.42, 0.6, 0.8, 0.95)
+_CENTROIDS = (0.64, 0.70, 0.74, 0.79, 0.86, 0.93, 1.0, 1.05, 1.08)
+_LASTING_CENTROIDS = (0.91, 0.91, 0.91, 0.92, 0.935, 0.965, 1.01, 1.05, 1.08)
 _LASTING_GRANULES, _LASTING_LINES = 17, 49
-_LASTING_SHARES = (0.35, 0.5)  # of lines that last: from the first on less is filled, from the second nothing
+_LASTING_SHARES = (0.35, 0.5)  # of lines that last: up to the first they are noise, from the second on partials
 _CONTEXT = _LASTING_GRANULES // 2 + 2
 _SEED = 0x4D5033
 _BEFORE = 64  # granules before the stem's start have numbers too
@@ -74,10 +82,12 @@ class CodecSurveyor:
 
     Args:
         grid: frame at which a granule begins.
+        top: the number of lines that the coder coded, where it is known (whatever was added above is none of its);
+            None: found.
     """
 
-    def __init__(self, grid: int) -> None:
-        self._grid = grid
+    def __init__(self, grid: int, top: int | None = None) -> None:
+        self._grid, self._top = grid, top
         self._done = self._sounding = 0
         self._zeros = np.zeros(GRANULE_FRAMES, np.int64)
 
@@ -89,17 +99,19 @@ class CodecSurveyor:
         if part.shape[1] < REACH_FRAMES:
             return
         found = granules(part)
-        sounds = ~np.all(found.is_zero, axis=2)
+        # By the loudest line, which no mending changes: how many are left is what it changes.
+        peaks = np.max(np.where(found.is_zero, np.float32(0.0), np.abs(found.lines)), axis=2)
+        sounds = peaks > _SOUNDING_SHARE * np.max(peaks)
         self._sounding += int(np.count_nonzero(sounds))
         self._zeros += np.sum(found.is_zero & sounds[:, :, None], axis=(0, 1))
 
     def finish(self) -> CodecTrace | None:
         """What was found; None where nothing sounds."""
         left = self._sounding - self._zeros
-        coded = np.flatnonzero(left > _CODED_SHARE * self._sounding)
+        coded = np.flatnonzero(left > max(1.0, _CODED_SHARE * self._sounding))
         if not coded.size:
             return None
-        top = int(coded[-1]) + 1
+        top = self._top or int(coded[-1]) + 1
         return CodecTrace(self._grid, float(np.mean(self._zeros[:top]) / self._sounding), top)
 
 
@@ -116,8 +128,8 @@ class CodecMender:
 
     def __init__(self, trace: CodecTrace, cell_frames: int, amount: float) -> None:
         self._trace = trace
-        # One band more, that the topmost lines have surroundings.
-        self._bands = min(BANDS, -(-trace.top // LINES_PER_BAND) + 1)
+        # Two bands more: the topmost lines have surroundings, and one band holds nothing that was coded.
+        self._bands = min(BANDS, -(-trace.top // LINES_PER_BAND) + 2)
         self._cell_frames = cell_frames
         self._amount = np.float32(amount)
 
@@ -133,7 +145,8 @@ class CodecMender:
         found = granules(padded[:, first:], self._bands)
         if np.all(found.is_zero):
             return None
-        lines = (_centred(found) + self._noise(found, number)) * _unlasting(found)
+        lasting = _lasting(found)
+        lines = _centred(found, lasting) + self._noise(found, number) * (1.0 - (1.0 - _LASTING_FILL) * lasting)
         lines[:, :, :LOWEST_LINE] = 0.0
         lines[:, :, self._trace.top :] = 0.0
         inside = slice(_CONTEXT, lines.shape[1] - _CONTEXT)
@@ -149,6 +162,7 @@ class CodecMender:
         magnitude = _left(found)
         near, far = (_smallest(magnitude, reach) for reach in (_STEP_REACH, _FAR_STEP_REACH))
         level = np.where(np.isfinite(near), _gain(_STEP_BELOW_DB) * near, _gain(_FAR_STEP_BELOW_DB) * far)
+        level = ndimage.minimum_filter1d(level, _STEP_GRANULES, axis=1, mode="nearest")
         size = (1, _HOLE_GRANULES, _HOLE_LINES)
         is_hole = ndimage.minimum_filter(found.is_zero.view(np.uint8), size, mode="nearest") > 0
         level = np.where(is_hole & np.isfinite(level), level, 0.0)
@@ -176,17 +190,18 @@ def _smallest(magnitude: Lines, reach: int) -> Lines:
     return np.asarray(ndimage.minimum_filter1d(magnitude, 2 * reach + 1, axis=2, mode="nearest"))
 
 
-def _centred(found: Granules) -> Lines:
+def _centred(found: Granules, lasting: Lines) -> Lines:
     """What takes lines of one step to the mean of what they stand for."""
     magnitude = _left(found)
     is_one = (magnitude <= _ONE_STEP * _smallest(magnitude, _STEP_REACH)) & ~found.is_zero
     density = _mean((~found.is_zero).astype(np.float32), _DENSITY_GRANULES, _DENSITY_LINES)
-    change = np.interp(density, _DENSITIES, _CENTROIDS) - 1.0
+    noise, partials = (np.interp(density, _DENSITIES, means) for means in (_CENTROIDS, _LASTING_CENTROIDS))
+    change = noise + lasting * (partials - noise) - 1.0
     return np.asarray(np.where(is_one, found.lines * change, 0.0), dtype=np.float32)
 
 
-def _unlasting(found: Granules) -> Lines:
-    """1 where the lines around come and go, as those of noise do, 0 where they are partials that last."""
+def _lasting(found: Granules) -> Lines:
+    """0 where the lines around come and go, as those of noise do, 1 where they are partials that last."""
     left = (~found.is_zero).astype(np.float32)
     near = ndimage.maximum_filter1d(left, 3, axis=2, mode="nearest")
     padded = np.pad(near, ((0, 0), (1, 1), (0, 0)), mode="edge")
@@ -195,7 +210,7 @@ def _unlasting(found: Granules) -> Lines:
         _mean(left, _LASTING_GRANULES, _LASTING_LINES), 1e-6
     )
     low, high = _LASTING_SHARES
-    return np.asarray(np.clip((high - shares) / (high - low), 0.0, 1.0), dtype=np.float32)
+    return np.asarray(np.clip((shares - low) / (high - low), 0.0, 1.0), dtype=np.float32)
 
 
 def _mean(values: Lines, of_granules: int, of_lines: int) -> Lines:

@@ -68,6 +68,11 @@ class Examination:
         """Where the grid of an MP3 coder lies; None where none was found."""
         return self.codec.grid if self.codec else None
 
+    @property
+    def codec_top(self) -> int | None:
+        """The number of lines that an MP3 coder coded; None where no grid was found."""
+        return self.codec.top if self.codec else None
+
 
 @dataclass
 class Examiner:
@@ -78,6 +83,7 @@ class Examiner:
         means: of each channel.
         power: mean power over channels.
         codec_grid: of an MP3 coder, where the stem has one.
+        codec_top: the number of lines that it coded; None: not known yet.
     """
 
     sample_rate_hertz: int
@@ -85,6 +91,7 @@ class Examiner:
     means: NDArray[np.float64]
     power: float
     codec_grid: int | None = None
+    codec_top: int | None = None
 
     def __post_init__(self) -> None:
         self._surveyor = Surveyor(self.sample_rate_hertz, self.levels.size, self.power)
@@ -95,7 +102,7 @@ class Examiner:
         self._cutoff = CutoffMeter(self._spectra.bin_hertz, self._spectra.size // 2 + 1)
         self._holes = HoleSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._sibilance = SibilanceMeter()
-        self._codec = None if self.codec_grid is None else CodecSurveyor(self.codec_grid)
+        self._codec = None if self.codec_grid is None else CodecSurveyor(self.codec_grid, self.codec_top)
 
     def add(self, cell: Audio) -> None:
         """Examine the next cell; the last one may be shorter."""
@@ -202,7 +209,8 @@ def examine(
         array: float32 (channels, frames).
         sample_rate_hertz: of the stem.
         progress: gets the fraction done after each cell.
-        earlier: of the same stem before something was done to it: where it has no coder's grid, it has none now.
+        earlier: of the same stem before something was done to it: where it has no coder's grid, it has none now, and
+            holes are counted among the lines that the coder coded, not among what was added above.
     """
     meter = LevelMeter(array.shape[0])
     done, total = 0, max(1, 2 * array.shape[1])
@@ -212,10 +220,10 @@ def examine(
     if earlier is None:
         size = cell_frames(sample_rate_hertz)
         loudest = max(0, min(meter.loudest_frame, array.shape[1] - size))
-        codec_grid = _codec_grid(array[:, loudest : loudest + size], loudest)
+        codec_grid, codec_top = _codec_grid(array[:, loudest : loudest + size], loudest), None
     else:
-        codec_grid = earlier.codec_grid
-    examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power, codec_grid)
+        codec_grid, codec_top = earlier.codec_grid, earlier.codec_top
+    examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power, codec_grid, codec_top)
     for cell in cells(array, sample_rate_hertz):
         examiner.add(cell)
         done = _advance(progress, done, cell.shape[1], total)

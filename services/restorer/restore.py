@@ -256,7 +256,9 @@ class _Work:
         treatment, reasons = self._treatment(step, role)
         found = self.examined
         channels = self.array.shape[0]
-        examiner = Examiner(self.sample_rate_hertz, found.levels, np.zeros(channels), found.power, found.codec_grid)
+        examiner = Examiner(
+            self.sample_rate_hertz, found.levels, np.zeros(channels), found.power, found.codec_grid, found.codec_top
+        )
         meter = LevelMeter(channels)
         for cell in repaired(self.array, self.sample_rate_hertz, found, treatment, self._step_progress):
             if not treatment.is_none:
