@@ -5,6 +5,10 @@ Music has gaps in time (between strokes, over all frequencies) and gaps in frequ
 but hardly ever both: a hole is where the level lies 15 dB or more below the loudest of each of the four sides, within
 210 ms before and after and 470 Hz below and above, over at least three bins and three frames.
 
+Two strings of a synthesiser that beat dip as deep, but slowly: what empties a patch begins and ends within a window. A
+stem's holes are therefore told by those that a bin enters and leaves with 20 dB within four frames; all are filled once
+a stem is known to have such.
+
 The level of a hole is interpolated across time and frequency at once: what its bins have at other times, plus what its
 frame has at other frequencies, less what both have in the mean (levels in dB as a sum of a row and a column, so that a
 partial goes on through the hole and a stroke is not smeared), never above the louder of the two. The phase is that of
@@ -34,6 +38,8 @@ _HOPS_PER_WINDOW = 4
 DEPTH_DB = 15.0
 SIDE = 20  # frames or bins on each side, in which something must be louder
 SILENCE_DB = 65.0  # below the mean power, spread over all bins: around a hole something is louder
+ABRUPT_DB = 20.0  # by which the level changes ...
+_EDGE_FRAMES = 2  # ... from so many frames before the end of a hole to so many after it
 _SMOOTH = 3
 _AROUND = 21  # frames and bins over which levels are averaged for interpolation
 _MOST_GAIN_DB = 45.0
@@ -103,8 +109,26 @@ def _narrowed(mask: Mask) -> Mask:
     return ~_widened(~np.pad(mask, 1))[1:-1, 1:-1]
 
 
+def _abrupt_frames(holes: Mask, power: Levels, begin: int, stop: int) -> int:
+    """How many places from a frame up to another belong to holes that their bin enters and leaves abruptly."""
+    along = np.pad(holes.T, ((0, 0), (1, 1))).view(np.int8)
+    steps = np.diff(along, axis=1)
+    bins, first = np.nonzero(steps > 0)
+    last = np.nonzero(steps < 0)[1] - 1
+    inwards = np.minimum((last - first) // 2, _EDGE_FRAMES)
+
+    def level(frames: NDArray[np.int64]) -> Levels:
+        return power[np.clip(frames, 0, power.shape[0] - 1), bins] + np.float32(_TINY)
+
+    change = np.minimum(
+        level(first - _EDGE_FRAMES) / level(first + inwards), level(last + _EDGE_FRAMES) / level(last - inwards)
+    )
+    inside = np.clip(np.minimum(last + 1, stop) - np.maximum(first, begin), 0, None)
+    return int(np.sum(inside[change >= 10.0 ** (ABRUPT_DB / 10.0)]))
+
+
 class HoleSurveyor:
-    """Measures which share of the plane is holes, fed in cells of whole hops (the last one padded with silence)."""
+    """Measures which share of what sounds is abrupt holes; fed cells of whole hops, the last padded with silence."""
 
     def __init__(self, sample_rate_hertz: int, channels: int, programme_power: float) -> None:
         self._plane = _Plane(sample_rate_hertz, programme_power)
@@ -120,7 +144,7 @@ class HoleSurveyor:
         self._count(self._kept.shape[0] - _CONTEXT)
 
     def finish(self) -> float | None:
-        """Share of holes among what sounds, 0 to 1; None where nothing does."""
+        """Share of abrupt holes among what sounds, 0 to 1; None where nothing does."""
         self._count(self._kept.shape[0])
         return self._holes / self._judged if self._judged else None
 
@@ -129,8 +153,8 @@ class HoleSurveyor:
         begin = _CONTEXT if self._seen else 0
         if stop <= begin:
             return
-        holes, judged, _ = self._plane.find(self._kept)
-        self._holes += int(np.count_nonzero(holes[begin:stop]))
+        holes, judged, power = self._plane.find(self._kept)
+        self._holes += _abrupt_frames(holes, power, begin, stop)
         self._judged += int(np.count_nonzero(judged[begin:stop]))
         self._kept = self._kept[max(0, stop - _CONTEXT) :]
         self._seen = True

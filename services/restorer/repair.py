@@ -32,7 +32,7 @@ SHORTEST_FOR_DC_SECONDS = 1.0  # in less, a mean is a low note
 SLIGHT_SHIMMER_INDEX = 0.03  # up to here nothing is done ...
 CLEAR_SHIMMER_INDEX = 0.1  # ... and from here on all of it; released recordings lie at 0
 SLIGHT_TONE_INDEX, CLEAR_TONE_INDEX = 0.0, 0.1  # 80 and 75 dB below the stem; clean stems have none at all
-SLIGHT_HOLE_RATIO, CLEAR_HOLE_RATIO = 0.09, 0.12  # clean stems lie below 0.02, beating synthesisers at 0.08
+SLIGHT_HOLE_RATIO, CLEAR_HOLE_RATIO = 0.035, 0.045  # clean stems lie below 0.005, beating synthesisers below 0.031
 # Of 64 to 128 kbit/s at least the half is zeros, of softer stems a third; what is coded better needs nothing.
 SLIGHT_CODEC_RATIO, CLEAR_CODEC_RATIO = 0.2, 0.3
 SLIGHT_SIBILANCE_INDEX, CLEAR_SIBILANCE_INDEX = 0.1, 0.3
