@@ -7,16 +7,17 @@ so a peak counts where all of this holds:
 
 - it stands out of its surroundings in the softest tenth of up to 64 looks at the stem, spread evenly over all of it,
   and is no louder in the softest third: it goes on at its level when notes end;
-- it lies on a multiple of a rate that models work at over a stride made of twos, threes and fives, to an eighth of a
+- it lies on a multiple of a rate that models work at over a stride made of twos, threes and fives, to a fifth of a
   hertz, together with so many others that chance does it once in a million stems;
 - a fifth of the grid is there, from the lowest to the highest of them (a tenth aside at either end): notes leave gaps;
 - nothing on the grid below 1 kHz is as steady and louder by 15 dB: a note that is held through all of the stem and
   happens to lie there has its partials above.
 
-A look is a spectrum of two thirds of a second under a Hann window (1.5 Hz a bin). Once there are 64 every other one is
-dropped and from then on every other one is taken, so memory is fixed. The index holds the power of all tones against
-that of the stem: 0 from 80 dB below it, 1 from 30 dB below it; gain does not matter. What comes and goes with the music
-belongs to :mod:`outboard.audio.resonance`.
+A look is a spectrum of two thirds of a second under a Hann window (1.5 Hz a bin), its strokes turned down by
+:mod:`outboard.audio.calm_weights`, over which tones are raised again to their own level: so they stand out under drums
+that strike often. Once there are 64 every other one is dropped and from then on every other one is taken, so memory is
+fixed. The index holds the power of all tones against that of the stem: 0 from 80 dB below it, 1 from 30 dB below it;
+gain does not matter. What comes and goes with the music belongs to :mod:`outboard.audio.resonance`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ import numpy as np
 import scipy.fft
 import scipy.special
 from numpy.typing import NDArray
+
+from outboard.audio.calm_weights import SHORT_FRAMES_PER_LOOK, calmed
 
 Audio = NDArray[np.float32]
 Levels = NDArray[np.float32]
@@ -41,7 +44,7 @@ FEWEST_TONES = 3
 PROMINENT_DB = 8.0  # over the median of the surroundings, in the softest looks
 STEADY_DB = 3.0  # between the softest tenth and the softest third of the looks
 SOFT_SHARES = (0.1, 0.33)
-NEAR_HERTZ = 0.12  # from a multiple: a tenth of a bin
+NEAR_HERTZ = 0.2  # from a multiple: a seventh of a bin, by which noise moves a peak
 CHANCE = 1e-6
 LEAST_COVERAGE = 0.2  # of the multiples between the tenth and the ninetieth hundredth of those found
 NOTE_DB = 15.0  # loudest on the grid below 1 kHz over the middle one of the tones: a note that is held
@@ -69,11 +72,15 @@ class GridTones:
         spacing_hertz: of the grid; None where there is none.
         hertz: of every tone that was found, rising.
         index: 0 (none) to 1 (30 dB below the stem).
+        grid_hertz: every place on the grid from 1 kHz on where a tone may stand, found or masked, rising.
+        most_amplitude: of a tone: 6 dB over the loudest found. What is louder there is music.
     """
 
     spacing_hertz: float | None = None
     hertz: tuple[float, ...] = ()
     index: float = 0.0
+    grid_hertz: tuple[float, ...] = ()
+    most_amplitude: float = 0.0
 
 
 @dataclass
@@ -102,6 +109,7 @@ class GridToneSurveyor:
         window = np.hanning(self._size + 1)[:-1]
         # A sine of amplitude 1 reads 0 dB.
         self._window = (window * (2.0 / np.sum(window))).astype(np.float32)
+        self._short_bins = np.arange(self._first, self._last) / SHORT_FRAMES_PER_LOOK
         self._kept = np.zeros((self.channels, 0), np.float32)
         self._number = 0
         self._every = 1
@@ -117,7 +125,9 @@ class GridToneSurveyor:
         self._kept = kept[:, len(starts) * self._hop :]
 
     def _look(self, part: Audio) -> None:
-        spectra = scipy.fft.rfft(part * self._window, axis=-1)[:, self._first : self._last]
+        calm, gains = calmed(part, self._window)
+        spectra = scipy.fft.rfft(calm * self._window, axis=-1)[:, self._first : self._last]
+        spectra /= np.interp(self._short_bins, np.arange(gains.size), gains)
         power = np.mean(spectra.real**2 + spectra.imag**2, axis=0)
         self._looks.append((10.0 * np.log10(power + np.float32(_TINY))).astype(np.float32))
         self._powers.append(float(np.mean(np.square(part, dtype=np.float64))))
@@ -134,8 +144,8 @@ class GridToneSurveyor:
         if int(np.sum(sounding)) < FEWEST_LOOKS:
             return None
         looks = np.stack([look for look, sounds in zip(self._looks, sounding, strict=True) if sounds])
-        hertz, levels_db = _peaks(looks)
-        hertz = (self._first + hertz) * self.bin_hertz
+        bins, levels_db = _peaks(looks)
+        hertz = (self._first + bins) * self.bin_hertz
         grid = _grid(hertz, levels_db)
         if grid is None:
             return GridTones()
@@ -144,11 +154,18 @@ class GridToneSurveyor:
         power = 0.5 * float(np.sum(10.0 ** (levels_db[found] / 10.0)))
         below_db = 10.0 * np.log10(power / max(self.programme_power, _TINY))
         index = float(np.clip((below_db - INDEX_DB[0]) / (INDEX_DB[1] - INDEX_DB[0]), 0.0, 1.0))
-        return GridTones(spacing, tuple(float(x) for x in np.round(hertz[found] / spacing) * spacing), index)
+        multiples = np.arange(np.ceil(LOWEST_HERTZ / spacing), np.floor(self._last * self.bin_hertz / spacing) + 1.0)
+        return GridTones(
+            spacing,
+            hertz=tuple(float(one) for one in np.round(hertz[found] / spacing) * spacing),
+            index=index,
+            grid_hertz=tuple(float(one) for one in multiples * spacing),
+            most_amplitude=2.0 * 10.0 ** (float(np.max(levels_db[found])) / 20.0),
+        )
 
 
 def _peaks(looks: Levels) -> tuple[Places, Places]:
-    """Place (in bins) and level of what stays narrow, prominent and steady in looks of shape (looks, bins)."""
+    """Place (in bins) and level of what stays narrow and steady in looks (looks, bins)."""
     soft = np.quantile(looks, SOFT_SHARES, axis=0)
     level_db = soft[0]
     prominence_db = level_db - _surroundings(level_db)

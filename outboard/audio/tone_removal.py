@@ -1,11 +1,15 @@
-"""Takes away tones of known frequencies that go on at a steady level: one narrow notch each, and nothing else.
+"""Takes away tones of known frequencies: one narrow notch each, as deep as the tone is sure, and nothing else.
 
 This is the adaptive notch with a reference of known frequency (Widrow and others, "Adaptive noise cancelling",
-Proc. IEEE 63, 1975), without delay: the tone's amplitude and phase are measured in windows of two thirds of a second
-(Hann, half overlapped) by least squares over the five bins around it, and taken as the median over nine windows, which
-a note that passes through does not move; then that tone is subtracted. A window in which the tone is softer (the stem
-was cut to silence there) loses no more than it has. Windows lie at fixed places, so the result does not depend on where
-reading begins.
+Proc. IEEE 63, 1975), without delay. A tone's amplitude and phase are measured in blocks of a third of a second, as the
+mean of short spectra under the weights of :mod:`outboard.audio.calm_weights`: strokes do not spoil it, and a tone that
+follows the music's level is taken for as soft as it is between them. Of the eight blocks around it is the median, each
+as heavy as its weights, which a note that passes through does not move. How far the blocks differ tells how far the
+median errs: it is taken for softer by three times its variance over its power, and one that is not surer than that, or
+louder than a tone may be, is left where it is, so a stem does not end further away for it.
+
+A block in which the tone is softer (the stem was cut to silence there) loses no more than it has. Blocks lie at fixed
+places, so the result does not depend on where reading begins.
 """
 
 from __future__ import annotations
@@ -17,16 +21,22 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from outboard.audio.calm_weights import SHORT_FRAMES_PER_LOOK, calm_weights, short_spectra
 from outboard.audio.grid_tones import look_frames
 
 Audio = NDArray[np.float32]
 Amplitudes = NDArray[np.complex128]
+Reals = NDArray[np.float64]
 Read = Callable[[int, int], Audio]
 """float32 (channels, frames) from a first frame on, which may be negative; silence past the ends."""
 
-_AROUND = 4  # windows on either side over which the median is taken
-_MEASURED_BINS = 2  # on either side
+_BLOCKS_BEFORE, _BLOCKS_AFTER = 3, 4  # of a window's first block: 2.7 s about its middle
+_MEASURED_BINS = 2  # of a short spectrum, on either side
 _WRITTEN_BINS = 12  # on either side: what a Hann window leaves out there lies 80 dB below the tone
+_OVERLAP = 4  # of short spectra: tones half their width apart do not add to each other
+_DOUBT = 3.0  # times its variance a tone is taken for softer
+_OF_A_MEDIAN = np.pi / 2.0  # its variance against that of a mean
+_KEPT_BLOCKS = 16  # reading goes forward, with looks back of a few windows
 
 
 class ToneRemover:
@@ -36,23 +46,37 @@ class ToneRemover:
         read: of the stem.
         frames: of the stem, at least one window.
         sample_rate_hertz: of the stem.
-        hertz: of the tones, at least six bins (9 Hz) apart.
+        hertz: of the tones, at least twelve bins (17 Hz) apart.
         amount: 0 (nothing) to 1 (all of them).
+        most_amplitude: what is louder is no tone.
     """
 
     def __init__(
-        self, read: Read, frames: int, sample_rate_hertz: int, hertz: tuple[float, ...], amount: float
+        self,
+        read: Read,
+        frames: int,
+        sample_rate_hertz: int,
+        hertz: tuple[float, ...],
+        amount: float,
+        most_amplitude: float = np.inf,
     ) -> None:
         self._read = read
+        self._frames = frames
         self._amount = amount
+        self._most_amplitude = most_amplitude
         self._size = look_frames(sample_rate_hertz)
         self._hop = self._size // 2
-        self._count = (frames - self._size) // self._hop + 1
+        self._last = frames // self._hop - 1
         self._bins = np.array(hertz) * self._size / sample_rate_hertz
-        self._window = np.hanning(self._size + 1)[:-1].astype(np.float32)
         self._shape = _tone_spectra(self._bins, self._size, _WRITTEN_BINS)
-        self._near = np.round(self._bins).astype(np.int64)[:, None] + np.arange(-_WRITTEN_BINS, _WRITTEN_BINS + 1)
-        self._measured: dict[int, Amplitudes] = {}
+        self._near = _bins_around(self._bins, _WRITTEN_BINS)
+        self._short = self._size // SHORT_FRAMES_PER_LOOK
+        short_bins = self._bins / SHORT_FRAMES_PER_LOOK
+        shape = _tone_spectra(short_bins, self._short, _MEASURED_BINS)
+        # Least squares over the bins around, twice because a real tone has half its amplitude there.
+        self._fit = 2.0 * shape.conj() / np.sum(np.abs(shape) ** 2, axis=1, keepdims=True)
+        self._short_near = _bins_around(short_bins, _MEASURED_BINS)
+        self._blocks: dict[int, tuple[Amplitudes, Reals]] = {}
         self._pieces: dict[int, Audio] = {}
 
     def tones(self, start: int, frames: int) -> Audio:
@@ -69,48 +93,74 @@ class ToneRemover:
     def _piece(self, number: int) -> Audio:
         """The tones of one window, faded in and out by it."""
         if number not in self._pieces:
-            steady = self._steady(number) * self._turned(number)
+            steady = 0.5 * self._amount * self._steady(number) * self._turned(np.array(number * self._hop))
             spectrum = np.zeros((steady.shape[0], self._size // 2 + 1), np.complex128)
-            for tone in range(self._bins.size):
-                spectrum[:, self._near[tone]] += 0.5 * steady[:, tone, None] * self._shape[tone]
-            piece = scipy.fft.irfft(self._amount * spectrum, n=self._size, axis=-1)
-            self._pieces[number] = piece.astype(np.float32)
+            for place in range(2 * _WRITTEN_BINS + 1):  # no two tones have a bin in the same place
+                spectrum[:, self._near[:, place]] += steady * self._shape[:, place]
+            self._pieces[number] = scipy.fft.irfft(spectrum, n=self._size, axis=-1).astype(np.float32)
             _forget(self._pieces, number)
         return self._pieces[number]
 
     def _steady(self, number: int) -> Amplitudes:
-        """(channels, tones): the median over the windows around, no louder than the window itself is."""
-        inside = min(max(number, 0), self._count - 1)
-        around = range(max(0, inside - _AROUND), min(self._count, inside + _AROUND + 1))
-        several = np.stack([self._amplitudes(one) for one in around])
-        middle = np.median(several.real, axis=0) + 1j * np.median(several.imag, axis=0)
-        here = np.abs(self._amplitudes(inside))
-        return np.asarray(middle * np.minimum(1.0, here / np.maximum(np.abs(middle), 1e-30)))
+        """(channels, tones): what is sure of each in one window, no louder than the window itself is."""
+        first = max(0, min(number - _BLOCKS_BEFORE, self._last - _BLOCKS_BEFORE - _BLOCKS_AFTER))
+        around = range(first, min(self._last, first + _BLOCKS_BEFORE + _BLOCKS_AFTER) + 1)
+        sums = np.stack([self._block(one)[0] for one in around])
+        weights = np.stack([self._block(one)[1] for one in around])[:, None, :]
+        each = sums / np.where(weights > 0, weights, 1.0)
+        middle = _weighted_median(each.real, weights) + 1j * _weighted_median(each.imag, weights)
+        shares = weights / np.maximum(np.sum(weights, axis=0), np.finfo(np.float64).tiny)
+        count = np.maximum(2, np.sum(weights > 0, axis=0))
+        variance = np.sum(shares**2 * np.abs(each - middle) ** 2, axis=0) * _OF_A_MEDIAN * count / (count - 1)
+        power = np.maximum(np.abs(middle) ** 2, np.finfo(np.float64).tiny)
+        sure = middle * np.maximum(0.0, 1.0 - _DOUBT * variance / power)
+        sure[np.abs(middle) > self._most_amplitude] = 0.0
+        here = [self._block(min(max(one, 0), self._last)) for one in (number, number + 1)]
+        heard = np.abs(here[0][0] + here[1][0])
+        most = heard / np.maximum(here[0][1] + here[1][1], np.finfo(np.float64).tiny)
+        return np.asarray(sure * np.minimum(1.0, most / np.maximum(np.abs(sure), 1e-30)))
 
-    def _amplitudes(self, number: int) -> Amplitudes:
-        """(channels, tones): amplitude and phase in one window, the phase as it would be at the stem's beginning."""
-        if number not in self._measured:
-            spectra = scipy.fft.rfft(self._read(number * self._hop, self._size) * self._window, axis=-1)
-            middle = slice(_WRITTEN_BINS - _MEASURED_BINS, _WRITTEN_BINS + _MEASURED_BINS + 1)
-            shape = self._shape[:, middle]
-            fitted = np.sum(spectra[:, self._near[:, middle]] * shape.conj(), axis=2) / np.sum(
-                np.abs(shape) ** 2, axis=1
-            )
-            self._measured[number] = 2.0 * fitted * self._turned(number).conj()
-            _forget(self._measured, number)
-        return self._measured[number]
+    def _block(self, number: int) -> tuple[Amplitudes, Reals]:
+        """Weighted sum (channels, tones) over the short spectra of one block, the phase as at frame 0; the weights."""
+        if number not in self._blocks:
+            hop = self._short // _OVERLAP
+            starts = np.arange(number * self._hop, (number + 1) * self._hop, hop) - self._short // 2
+            frames = int(starts[-1] - starts[0]) + self._short
+            spectra = short_spectra(self._read(int(starts[0]), frames), self._short, hop)
+            weights = calm_weights(spectra)[:, self._short_near[:, _MEASURED_BINS]]
+            weights[(starts < 0) | (starts + self._short > self._frames)] = 0.0
+            turns = weights * self._turned(starts[:, None]).conj()
+            fitted = np.zeros((spectra.shape[0], self._bins.size), np.complex128)
+            for place in range(2 * _MEASURED_BINS + 1):
+                near = spectra[:, :, self._short_near[:, place]]
+                fitted += np.einsum("cmt,mt->ct", near, turns) * self._fit[:, place]
+            self._blocks[number] = fitted, np.sum(weights, axis=0)
+            _forget(self._blocks, number)
+        return self._blocks[number]
 
-    def _turned(self, number: int) -> Amplitudes:
-        """(tones,): how far the phase of each has come at the beginning of a window."""
-        turns = self._bins * (number * self._hop / self._size)
-        return np.asarray(np.exp(2j * np.pi * (turns % 1.0)))
+    def _turned(self, frame: NDArray[np.int64]) -> Amplitudes:
+        """How far the phase of each tone has come at a frame."""
+        return np.asarray(np.exp(2j * np.pi * ((frame * (self._bins / self._size)) % 1.0)))
 
 
-def _tone_spectra(bins: NDArray[np.float64], size: int, reach: int) -> Amplitudes:
+def _bins_around(bins: Reals, reach: int) -> NDArray[np.int64]:
+    """(tones, bins): the nearest bin and those on either side."""
+    return np.round(bins).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
+
+
+def _weighted_median(values: Reals, weights: Reals) -> Reals:
+    """Along the first axis: the value at which half of the weights is reached."""
+    order = np.argsort(values, axis=0, kind="stable")
+    reached = np.cumsum(np.take_along_axis(np.broadcast_to(weights, values.shape), order, axis=0), axis=0)
+    place = np.argmax(reached >= 0.5 * reached[-1], axis=0)
+    return np.asarray(np.take_along_axis(values, np.take_along_axis(order, place[None], axis=0), axis=0)[0])
+
+
+def _tone_spectra(bins: Reals, size: int, reach: int) -> Amplitudes:
     """Spectra of ``exp(2j pi b t / size)`` under a periodic Hann window, at the bins around each b: (tones, bins)."""
-    distance = np.round(bins)[:, None] + np.arange(-reach, reach + 1) - bins[:, None]
+    distance = _bins_around(bins, reach) - bins[:, None]
 
-    def rectangle(u: NDArray[np.float64]) -> Amplitudes:
+    def rectangle(u: Reals) -> Amplitudes:
         below = 1.0 - np.exp(-2j * np.pi * u / size)
         is_zero = np.abs(below) < 1e-15
         return np.asarray(np.where(is_zero, size, (1.0 - np.exp(-2j * np.pi * u)) / np.where(is_zero, 1.0, below)))
@@ -119,6 +169,6 @@ def _tone_spectra(bins: NDArray[np.float64], size: int, reach: int) -> Amplitude
 
 
 def _forget(kept: dict[int, Any], number: int) -> None:
-    """Reading goes forward, with looks back of a few windows."""
-    for old in [one for one in kept if one < number - 4 * _AROUND]:
+    """What lies too far back to be asked for again."""
+    for old in [one for one in kept if one < number - _KEPT_BLOCKS]:
         del kept[old]

@@ -247,11 +247,11 @@ class _Source:
         source = cls(array, examined, treatment)
         if not treatment.tones or examined.tones is None:
             return source
-        hertz = examined.tones.hertz
-        return replace(
-            source,
-            remover=ToneRemover(source.read, array.shape[1], sample_rate_hertz, hertz, treatment.tones),
+        tones = examined.tones
+        remover = ToneRemover(
+            source.read, array.shape[1], sample_rate_hertz, tones.grid_hertz, treatment.tones, tones.most_amplitude
         )
+        return replace(source, remover=remover)
 
     def read(self, start: int, frames: int) -> Audio:
         """float32 (channels, frames) from `start`, which may be negative."""

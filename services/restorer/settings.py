@@ -136,7 +136,7 @@ class RestorationReport:
 ENGINES: tuple[EngineInfo, ...] = (
     EngineInfo(
         REPAIR,
-        7,
+        8,
         description="Redraws clipped peaks, removes DC and tones on a fixed grid, fills holes and what an MP3 coder "
         "rounded away, tames resonances at 8 to 12 kHz and sibilants.",
     ),

@@ -11,7 +11,9 @@ import soxr
 
 from outboard.audio.demo import PATHOLOGIES, synthesise
 from outboard.audio.grid_tones import INDEX_DB, GridTones, GridToneSurveyor
+from outboard.audio.tone_removal import ToneRemover
 from outboard.testing import drained
+from services.restorer.cells import padded_part
 from services.restorer.repair import CLEAR_TONE_INDEX
 from services.restorer.restore import RestorationSettings, RestorationStep, diagnose, restore
 from services.restorer.settings import RestorationReport
@@ -93,6 +95,67 @@ def test_tones_of_upsampling_layers_are_found_and_taken_away(name: str, model: t
     assert f"{spacing:.2f} Hz" in done["tones"].reason
     assert done["tones"].before == report.found.grid_tone_index
     assert done["resonance"].amount == 0.0, done["resonance"]
+
+
+@pytest.mark.parametrize("seed", [32, 33, 35])
+def test_tones_under_drums_that_strike_often(seed: int) -> None:
+    """4 s of drums without a quiet moment of two thirds of a second, tones on a dense grid 35 dB below them: found at
+    their spacing, and at least half of their power above 1 kHz is taken away.
+    """
+    clean = np.ascontiguousarray(synthesise(seed, 6.0).stems["drums"][:, -4 * RATE :])
+    spoiled = with_tones(clean, (48_000, 320), 35.0)
+    output, report = repaired(spoiled)
+    assert report.found.grid_spacing_hertz == pytest.approx(150.0), report.found
+    assert (report.left.grid_tone_index or 0) < (report.found.grid_tone_index or 0), report.left
+    before, after = (level_db(above(audio - clean)) for audio in (spoiled, output))
+    assert after < before - 3.0, f"{before:.1f} -> {after:.1f} dB"
+
+
+def taken_from(audio: np.ndarray, hertz: tuple[float, ...], most_amplitude: float = np.inf) -> np.ndarray:
+    remover = ToneRemover(
+        lambda start, frames: padded_part(audio, start, frames), audio.shape[1], RATE, hertz, 1.0, most_amplitude
+    )
+    return remover.tones(0, audio.shape[1])
+
+
+GRID_HERTZ = tuple(150.0 * k for k in range(7, 133))
+
+
+@pytest.mark.parametrize("name", ["vocals", "drums", "bass", "other"])
+def test_what_is_not_sure_stays(name: str) -> None:
+    """Told of 126 tones that a clean stem does not have, the remover takes nothing louder than 45 dB below it."""
+    clean = stems()[name]
+    taken = level_db(taken_from(clean, GRID_HERTZ)) - level_db(clean)
+    assert taken < -45.0, f"{taken:.1f} dB"
+
+
+def test_strokes_do_not_spoil_what_is_known_of_a_tone() -> None:
+    """Bursts of noise 40 dB over the tones, a quarter of the time: of all tones 25 dB are taken away."""
+    generator = np.random.default_rng(5)
+    tones = np.repeat(pattern_of_a_layer(3, 6 * RATE, 48_000, 320, -60.0), 2, axis=0)
+    strikes = np.arange(6 * RATE) % (RATE // 4) < RATE // 16
+    audio = (tones + 0.1 * generator.standard_normal(tones.shape) * strikes).astype(np.float32)
+    left = above(tones - taken_from(audio, GRID_HERTZ), 1_100.0, 19_000.0)
+    assert level_db(left) < level_db(above(tones, 1_100.0, 19_000.0)) - 25.0, level_db(left)
+
+
+def test_a_note_that_passes_on_the_grid_stays() -> None:
+    """A second of a note on a tone's very frequency, 30 dB over it: less than a tenth of the tone is taken too much."""
+    times = np.arange(6 * RATE) / RATE
+    tone = 1e-3 * np.sin(2 * np.pi * 3_000.0 * times + 0.4)
+    note = 0.0316 * np.sin(2 * np.pi * 3_000.0 * times + 2.0) * ((times > 2.5) & (times < 3.5))
+    noise = 1e-5 * np.random.default_rng(2).standard_normal(times.size)
+    error = taken_from((tone + note + noise)[None].astype(np.float32), (3_000.0,))[0] - tone
+    middle = error[RATE : 5 * RATE]
+    assert level_db(middle) < level_db(tone) - 20.0, f"{level_db(middle) - level_db(tone):.1f} dB"
+
+
+def test_what_is_louder_than_a_tone_may_be_stays() -> None:
+    """A sine that lasts, on the grid, twice as loud as the loudest tone may be, is left whole."""
+    times = np.arange(4 * RATE) / RATE
+    sine = (0.02 * np.sin(2 * np.pi * 3_000.0 * times))[None].astype(np.float32)
+    assert not np.any(taken_from(sine, (3_000.0,), 0.01))
+    assert level_db(taken_from(sine, (3_000.0,), 0.03)) > level_db(sine) - 1.0
 
 
 @pytest.mark.parametrize("name", ["vocals", "drums", "bass", "other"])
