@@ -69,6 +69,11 @@ class Examination:
         return self.codec.grid if self.codec else None
 
     @property
+    def no_tones(self) -> GridTones | None:
+        """What was found of tones, where that is none; None where there are some, or it could not be told."""
+        return self.tones if self.tones is not None and self.tones.spacing_hertz is None else None
+
+    @property
     def codec_top(self) -> int | None:
         """The number of lines that an MP3 coder coded; None where no grid was found."""
         return self.codec.top if self.codec else None
@@ -84,6 +89,7 @@ class Examiner:
         power: mean power over channels.
         codec_grid: of an MP3 coder, where the stem has one.
         codec_top: the number of lines that it coded; None: not known yet.
+        known_tones: where the stem is known to have none: they are not looked for again.
     """
 
     sample_rate_hertz: int
@@ -92,10 +98,13 @@ class Examiner:
     power: float
     codec_grid: int | None = None
     codec_top: int | None = None
+    known_tones: GridTones | None = None
 
     def __post_init__(self) -> None:
         self._surveyor = Surveyor(self.sample_rate_hertz, self.levels.size, self.power)
-        self._tones = GridToneSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
+        self._tones = None
+        if self.known_tones is None:
+            self._tones = GridToneSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._clipped = 0
         self._noise = NoiseMeter()
         self._spectra = SpectrumStream(self.sample_rate_hertz, self.levels.size)
@@ -114,12 +123,13 @@ class Examiner:
         missing = self._surveyor.cell_frames - cell.shape[1]
         whole = np.pad(cell, ((0, 0), (0, missing))) if missing else cell
         self._surveyor.add(whole)
-        self._tones.add(cell)
+        if self._tones is not None:
+            self._tones.add(cell)
         self._holes.add(whole)
 
     def finish(self) -> Examination:
         """What was found in all of it."""
-        tones = self._tones.finish()
+        tones = self._tones.finish() if self._tones is not None else self.known_tones
         survey = self._surveyor.finish(tones.hertz if tones else ())
         self._look(self._spectra.finish())
         cutoff = self._cutoff.finish()
@@ -221,9 +231,11 @@ def examine(
         size = cell_frames(sample_rate_hertz)
         loudest = max(0, min(meter.loudest_frame, array.shape[1] - size))
         codec_grid, codec_top = _codec_grid(array[:, loudest : loudest + size], loudest), None
+        no_tones = None
     else:
         codec_grid, codec_top = earlier.codec_grid, earlier.codec_top
-    examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power, codec_grid, codec_top)
+        no_tones = earlier.no_tones
+    examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power, codec_grid, codec_top, no_tones)
     for cell in cells(array, sample_rate_hertz):
         examiner.add(cell)
         done = _advance(progress, done, cell.shape[1], total)

@@ -257,7 +257,13 @@ class _Work:
         found = self.examined
         channels = self.array.shape[0]
         examiner = Examiner(
-            self.sample_rate_hertz, found.levels, np.zeros(channels), found.power, found.codec_grid, found.codec_top
+            self.sample_rate_hertz,
+            found.levels,
+            np.zeros(channels),
+            found.power,
+            found.codec_grid,
+            found.codec_top,
+            found.no_tones,
         )
         meter = LevelMeter(channels)
         for cell in repaired(self.array, self.sample_rate_hertz, found, treatment, self._step_progress):
@@ -431,8 +437,16 @@ class _Work:
         return how
 
     def _voice_plan(self, step: RestorationStep, role: str) -> VoicePlan:
-        floor = self.examined.diagnosis.noise_floor_dbfs
-        return plan(role, step.amount, step.attenuation_limit_db, self.examined.power, floor, self.examined.noise)
+        found = self.examined.diagnosis
+        return plan(
+            role,
+            step.amount,
+            step.attenuation_limit_db,
+            self.examined.power,
+            found.noise_floor_dbfs,
+            self.examined.noise,
+            found.noise_stationarity,
+        )
 
     def _leave_alone(self, engine: str, reason: str, *, unmet: bool = False) -> None:
         """A treatment that was considered and not done; `unmet` where it was called for and nothing does it instead."""

@@ -114,6 +114,15 @@ def test_a_voice_that_the_network_does_not_know_is_no_worse_for_it(db: float, ne
     assert at_once < before < after, f"{before:.1f} dB, {after:.1f} in automatic mode, {at_once:.1f} without a guard"
 
 
+@pytest.mark.parametrize("seed", [35, 41])
+def test_a_voice_that_never_rests_is_not_taken_for_noise(seed: int) -> None:
+    """Vowels held without a pause leave no band empty, but move: what never goes away and is not steady stays."""
+    vowels = np.ascontiguousarray(synthesise(seed, 6.0).stems["vocals"][:, -4 * RATE :])
+    result, report = restored(vowels, RestorationStep(DEEPFILTERNET3), voice=VoiceEngine(INFO, halving))
+    assert result.tobytes() == vowels.tobytes(), report.actions
+    assert "not steady enough" in report.actions[-1].reason
+
+
 @pytest.mark.parametrize("role", ["", "drums", "bass", "other"])
 def test_what_is_no_voice_is_left_alone_unless_asked(role: str) -> None:
     """Noise in other stems stays, bit for bit; an amount asks for it."""
