@@ -206,7 +206,7 @@ class Diagnosis(_message.Message):
     brick_wall: _builtins.bool
     """Whether the spectrum was cut off there, by a codec or a low-pass, and did not fade."""
     spectral_hole_ratio: _builtins.float
-    """Share of the time-frequency plane that was emptied, 0 to 1."""
+    """Share of what sounds, in time and frequency, that was emptied with abrupt ends, 0 to 1."""
     shimmer_index: _builtins.float
     """Metallic peaks at 8 to 12 kHz, 0 clean to 1 severe."""
     noise_floor_dbfs: _builtins.float

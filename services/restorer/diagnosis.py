@@ -106,7 +106,7 @@ class Examiner:
         if self.known_tones is None:
             self._tones = GridToneSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._clipped = 0
-        self._noise = NoiseMeter()
+        self._noise = NoiseMeter(self.sample_rate_hertz)
         self._spectra = SpectrumStream(self.sample_rate_hertz, self.levels.size)
         self._cutoff = CutoffMeter(self._spectra.bin_hertz, self._spectra.size // 2 + 1)
         self._holes = HoleSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
@@ -220,7 +220,8 @@ def examine(
         sample_rate_hertz: of the stem.
         progress: gets the fraction done after each cell.
         earlier: of the same stem before something was done to it: where it has no coder's grid, it has none now, and
-            holes are counted among the lines that the coder coded, not among what was added above.
+            holes are counted among the lines that the coder coded, not among what was added above; where it had no
+            tones on a grid, none are looked for.
     """
     meter = LevelMeter(array.shape[0])
     done, total = 0, max(1, 2 * array.shape[1])

@@ -18,48 +18,52 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from outboard.audio.band_replication import window_frames
+
 Audio = NDArray[np.float32]
 
-FRAME = 1024
 _BANDS = 32
 _QUIETEST_SHARE = 0.1
 _LOWEST_DB, _HIGHEST_DB, _STEP_DB = -160.0, 60.0, 0.5
 _STEADY_SHARES = (0.05, 0.2)
 _FEWEST_STEADY_BINS = 6
 _STEADY_SPREAD_DB, _SPREAD_SCALE_DB = 2.0, 6.0
-_FEWEST_FRAMES = 40  # 0.85 s at 48 kHz: in less there may be no quiet moment
+_FEWEST_FRAMES = 40  # 0.85 s: in less there may be no quiet moment
 
 
 @dataclass(frozen=True)
 class BandNoise:
-    """Noise by band of a spectrum of `FRAME` samples.
+    """Noise by band of a spectrum.
 
     Attributes:
+        frame: samples of the spectrum's frame, 21 ms.
         starts: first bin of every band; the last one ends at Nyquist.
         power: mean power of the noise in every band.
     """
 
+    frame: int
     starts: NDArray[np.int64]
     power: NDArray[np.float64]
 
 
 class NoiseMeter:
-    """Noise floor of audio that is fed in cells; of each, what is short of a frame of 1024 at its end is left out."""
+    """Noise floor of audio that is fed in cells; of each, what is short of a frame of 21 ms at its end is left out."""
 
-    def __init__(self) -> None:
-        edges = np.unique(np.round(np.geomspace(2, FRAME // 2, _BANDS + 1)).astype(int))
+    def __init__(self, sample_rate_hertz: int) -> None:
+        self._frame = window_frames(sample_rate_hertz)
+        edges = np.unique(np.round(np.geomspace(2, self._frame // 2, _BANDS + 1)).astype(int))
         self._starts = edges[:-1]
         self._levels_db = np.arange(_LOWEST_DB, _HIGHEST_DB, _STEP_DB)
         self._counts = np.zeros((self._starts.size, self._levels_db.size), np.int64)
-        window = np.hanning(FRAME)
+        window = np.hanning(self._frame)
         self._window = window.astype(np.float32)
         # From |X|^2 of one-sided bins to mean power.
-        self._scale = 2.0 / (FRAME * float(np.sum(window**2)))
+        self._scale = 2.0 / (self._frame * float(np.sum(window**2)))
 
     def add(self, cell: Audio) -> None:
         """Count the levels of the next (channels, frames)."""
-        whole = cell.shape[1] // FRAME * FRAME
-        frames = cell[:, :whole].reshape(cell.shape[0], -1, FRAME)
+        whole = cell.shape[1] // self._frame * self._frame
+        frames = cell[:, :whole].reshape(cell.shape[0], -1, self._frame)
         spectra = np.fft.rfft(frames * self._window, axis=2)
         power = np.mean(spectra.real**2 + spectra.imag**2, axis=0) * self._scale
         bands = np.add.reduceat(power, self._starts, axis=1)
@@ -84,16 +88,16 @@ class NoiseMeter:
         """
         if int(np.sum(self._counts[0])) < _FEWEST_FRAMES:
             return None
-        bins = np.diff(np.append(self._starts, FRAME // 2 + 1)).astype(np.float64)
+        bins = np.diff(np.append(self._starts, self._frame // 2 + 1)).astype(np.float64)
         shares = special.gammaincinv(bins, _QUIETEST_SHARE) / bins
-        return BandNoise(self._starts, 10.0 ** (self._exceeded_db(_QUIETEST_SHARE) / 10.0) / shares)
+        return BandNoise(self._frame, self._starts, 10.0 ** (self._exceeded_db(_QUIETEST_SHARE) / 10.0) / shares)
 
     def stationarity(self) -> float | None:
         """How steady the noise is, 0 to 1; None where there is too little of it, or none."""
         if int(np.sum(self._counts[0])) < _FEWEST_FRAMES:
             return None
         low_db, high_db = (self._exceeded_db(share) for share in _STEADY_SHARES)
-        wide = np.diff(np.append(self._starts, FRAME // 2 + 1)) >= _FEWEST_STEADY_BINS
+        wide = np.diff(np.append(self._starts, self._frame // 2 + 1)) >= _FEWEST_STEADY_BINS
         weights = 10.0 ** (self._exceeded_db(_QUIETEST_SHARE)[wide] / 10.0)
         if np.sum(weights) <= np.count_nonzero(wide) * 10.0 ** ((_LOWEST_DB + _STEP_DB) / 10.0):
             return None

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from outboard.audio.overlap_add import square_root_hann
-from services.restorer.noise import FRAME, BandNoise
+from services.restorer.noise import BandNoise
 
 Audio = NDArray[np.float32]
 
 MARGIN_DB = 6.0  # above the noise found: it is not quite steady, and neither are its levels over a tenth of a second
 HOPS_PER_CELL = 256
 _HOPS_PER_WINDOW = 4
-_SMOOTH_FRAMES = 19
+_SMOOTH_FRAMES = 19  # of 5 ms
 _TINY = 1e-20
 
 
@@ -32,19 +32,18 @@ class NoiseGuard:
         noise: found in the stem.
     """
 
-    hop_frames = FRAME // _HOPS_PER_WINDOW
-    cell_frames = hop_frames * HOPS_PER_CELL
-    _margin_hops = _SMOOTH_FRAMES // 2 + _HOPS_PER_WINDOW - 1
-    lookaround_frames = _margin_hops * hop_frames
-
     def __init__(self, noise: BandNoise) -> None:
-        self._window = square_root_hann(FRAME)
+        self._size = noise.frame
+        self._hop = noise.frame // _HOPS_PER_WINDOW
+        self.cell_frames = self._hop * HOPS_PER_CELL
+        self.lookaround_frames = (_SMOOTH_FRAMES // 2 + _HOPS_PER_WINDOW - 1) * self._hop
+        self._window = square_root_hann(self._size)
         # From |X|^2 of one-sided bins to mean power.
-        self._scale = 2.0 / (FRAME * float(np.sum(self._window.astype(np.float64) ** 2)))
+        self._scale = 2.0 / (self._size * float(np.sum(self._window.astype(np.float64) ** 2)))
         self._allowed = noise.power * 10.0 ** (MARGIN_DB / 10.0)
         self._starts = noise.starts
-        middles = (noise.starts + np.append(noise.starts[1:], FRAME // 2 + 1) - 1) / 2.0
-        places = np.interp(np.arange(FRAME // 2 + 1), middles, np.arange(middles.size))
+        middles = (noise.starts + np.append(noise.starts[1:], self._size // 2 + 1) - 1) / 2.0
+        places = np.interp(np.arange(self._size // 2 + 1), middles, np.arange(middles.size))
         self._lower = np.minimum(places.astype(np.int64), middles.size - 2)
         self._part = (places - self._lower).astype(np.float32)
 
@@ -55,16 +54,16 @@ class NoiseGuard:
             taken: (channels, `cell_frames` + 2 `lookaround_frames`): stem less what the network gives for it, with its
                 surroundings (silence past the ends).
         """
-        windows = np.lib.stride_tricks.sliding_window_view(taken, FRAME, axis=1)[:, :: self.hop_frames]
+        windows = np.lib.stride_tricks.sliding_window_view(taken, self._size, axis=1)[:, :: self._hop]
         spectra = scipy.fft.rfft(windows.transpose(1, 0, 2) * self._window, axis=-1)
         power = np.mean(spectra.real**2 + spectra.imag**2, axis=1)
         bands = np.add.reduceat(power, self._starts, axis=1) * self._scale
         smooth = np.maximum(ndimage.uniform_filter1d(bands, _SMOOTH_FRAMES, axis=0, mode="nearest"), _TINY)
         shares = np.minimum(1.0, self._allowed / smooth).astype(np.float32)
         gains = shares[:, self._lower] * (1.0 - self._part) + shares[:, self._lower + 1] * self._part
-        pieces = scipy.fft.irfft(spectra * gains[:, None, :], n=FRAME, axis=-1) * (self._window * np.float32(0.5))
+        pieces = scipy.fft.irfft(spectra * gains[:, None, :], n=self._size, axis=-1) * (self._window * np.float32(0.5))
         total = np.zeros(taken.shape, dtype=np.float32)
         for step in range(pieces.shape[0]):
-            start = step * self.hop_frames
-            total[:, start : start + FRAME] += pieces[step]
+            start = step * self._hop
+            total[:, start : start + self._size] += pieces[step]
         return total[:, self.lookaround_frames : self.lookaround_frames + self.cell_frames]

@@ -40,7 +40,7 @@ class RestorationSettings:
 
     Attributes:
         role: what the stem plays, lower case; "" where it is not known.
-        steps: in order; none: every available engine in automatic mode; one "passthrough": nothing is done.
+        steps: in order; none: those of `AUTOMATIC` that can run; one "passthrough": nothing is done.
         seed: of everything random (the noise of `bandwidth` and `audiosr`); None: 0.
     """
 
@@ -57,7 +57,7 @@ class Diagnosis:
         bandwidth_hertz: where the spectrum ends (`outboard.audio.cutoff`).
         bandwidth_slope_db_per_octave: how steeply, positive.
         brick_wall: whether it was cut off there (a codec, a low-pass) and did not fade.
-        spectral_hole_ratio: share of the time-frequency plane that was emptied (`outboard.audio.hole_filling`).
+        spectral_hole_ratio: share of what sounds that was emptied with abrupt ends (`outboard.audio.hole_filling`).
         shimmer_index: metallic peaks at 8 to 12 kHz, 0 clean to 1 severe (`outboard.audio.resonance`).
         grid_tone_index: level of steady tones on a fixed grid, 0 to 1 (`outboard.audio.grid_tones`).
         grid_tones: how many of them were found.

@@ -32,6 +32,7 @@ CLEAN_SNR_DB = 36.0  # ... and from here on the network would take more of the v
 UNSTEADY, STEADY = 0.35, 0.6
 BLOCK_HOPS = (100, 20)  # of 10 ms: the usual blocks of the network, and those of the second attempt
 _SHARE_OF_NETWORK = 0.9  # of the work, for progress
+_CELL_FRAMES = 65_536
 
 
 class Denoise(Protocol):
@@ -126,6 +127,13 @@ def rendered(
         ResourceExhausted: STORAGE_FULL; and what `progress` raises. Both are no matter of the engine.
     """
     failures: list[Failure] = []
+    furthest = 0.0
+
+    def onwards(fraction: float) -> None:
+        nonlocal furthest
+        furthest = max(furthest, _SHARE_OF_NETWORK * fraction)
+        progress(furthest)
+
     for block_hops in BLOCK_HOPS:
         with Spool(array.shape[0], directory) as cleaned:
             failure = _cleaned(
@@ -135,10 +143,10 @@ def rendered(
                 how,
                 cleaned,
                 block_hops,
-                lambda done: progress(_SHARE_OF_NETWORK * done),
+                onwards,
             )
             if failure is None:
-                return _blended(array, sample_rate_hertz, cleaned.array, how, directory, progress)
+                return _blended(array, cleaned.array, how, directory, progress)
         failures.append(failure)
         if failure.is_answer:
             break
@@ -180,27 +188,26 @@ def _cleaned(
 
 
 def _blended(
-    array: Audio, sample_rate_hertz: int, cleaned: Audio, how: VoicePlan, directory: Path | None, progress: Progress
+    array: Audio, cleaned: Audio, how: VoicePlan, directory: Path | None, progress: Progress
 ) -> tuple[Spool, float]:
     """Stem and network's answer, mixed by the amount and by what the noise allows in every band and moment."""
     guard = NoiseGuard(how.noise) if how.noise is not None else None
-    size, around = NoiseGuard.cell_frames, NoiseGuard.lookaround_frames
-    taken_energy = kept_energy = 0.0
+    size = guard.cell_frames if guard is not None else _CELL_FRAMES
+    taken_energy = noise_energy = 0.0
     result = Spool(array.shape[0], directory)
     try:
         for start in range(0, array.shape[1], size):
             original = np.asarray(array[:, start : start + size], np.float32)
-            frames = original.shape[1]
-            taken = original - cleaned[:, start : start + size]
-            noise = taken
+            noise = taken = original - cleaned[:, start : start + size]
             if guard is not None:
+                around = guard.lookaround_frames
                 wide = [padded_part(audio, start - around, size + 2 * around) for audio in (array, cleaned)]
-                noise = guard.noise_of(wide[0] - wide[1])[:, :frames]
-                taken_energy += float(np.sum(np.square(taken, dtype=np.float64)))
-                kept_energy += float(np.sum(np.square(noise, dtype=np.float64)))
+                noise = guard.noise_of(wide[0] - wide[1])[:, : original.shape[1]]
+            taken_energy += float(np.sum(np.square(taken, dtype=np.float64)))
+            noise_energy += float(np.sum(np.square(noise, dtype=np.float64)))
             result.append(original - np.float32(how.amount) * noise)
             progress(_SHARE_OF_NETWORK + (1 - _SHARE_OF_NETWORK) * result.frames / array.shape[1])
     except BaseException:
         result.close()
         raise
-    return result, (kept_energy / taken_energy) ** 0.5 if taken_energy > 0.0 else 1.0
+    return result, min(1.0, (noise_energy / taken_energy) ** 0.5) if taken_energy > 0.0 else 1.0

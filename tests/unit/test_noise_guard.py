@@ -9,7 +9,7 @@ from services.restorer.noise import BandNoise, NoiseMeter
 from services.restorer.noise_guard import NoiseGuard
 
 RATE = 48_000
-SIZE, AROUND = NoiseGuard.cell_frames, NoiseGuard.lookaround_frames
+SIZE, AROUND = 65_536, 3_072  # of a guard at 48 kHz
 
 
 def steady(level_db: float, seed: int, frames: int = SIZE + 2 * AROUND) -> np.ndarray:
@@ -18,7 +18,7 @@ def steady(level_db: float, seed: int, frames: int = SIZE + 2 * AROUND) -> np.nd
 
 
 def noise_of(audio: np.ndarray) -> BandNoise:
-    meter = NoiseMeter()
+    meter = NoiseMeter(RATE)
     meter.add(audio)
     found = meter.bands()
     assert found is not None
@@ -76,8 +76,24 @@ def test_cells_join() -> None:
     np.testing.assert_allclose(shifted, whole[:, SIZE // 2 : SIZE // 2 + SIZE], atol=1e-7)
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 96_000])
+def test_frames_last_as_long_at_every_rate(rate: int) -> None:
+    """Bands, smoothing and cells are the same in time at every rate, and noise that was found passes."""
+    meter = NoiseMeter(rate)
+    meter.add(steady(-50.0, 2, 20 * rate))
+    found = meter.bands()
+    assert found is not None
+    assert 0.016 <= found.frame / rate <= 0.033
+    guard = NoiseGuard(found)
+    around = guard.lookaround_frames
+    taken = steady(-50.0, 3, guard.cell_frames + 2 * around)
+    part = taken[:, around : around + guard.cell_frames]
+    error = level_db(guard.noise_of(taken) - part) - level_db(part)
+    assert error <= -20.0, f"{error:.1f} dB"
+
+
 def test_too_little_to_tell() -> None:
     """Of half a second there is no noise to be told."""
-    meter = NoiseMeter()
+    meter = NoiseMeter(RATE)
     meter.add(steady(-50.0, 1, RATE // 2))
     assert meter.bands() is None
