@@ -218,7 +218,8 @@ def test_cancelled_windows_are_not_computed(server: TritonServer) -> None:
         futures[-1].result(timeout=60)
     inference.check("toy")
     computed = statistics(server, "toy").inference_count - before
-    assert computed == 4 + 1, "the first batch, and the probe of the check"
+    # The server counts a window a moment after it has answered it: the probe may be missing.
+    assert 4 <= computed <= 4 + 1, "the first batch, and the probe of the check"
     inference.close()
 
 
