@@ -141,8 +141,8 @@ def table(rows: Sequence[Row]) -> str:
     """The rows of `matrix` as a table: pathologies down, the whole chain and each engine alone across."""
     cells: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
-        pathology, is_mean, chain = row.name.removesuffix(", mean").partition(": ")
-        if is_mean:
+        pathology, _, chain = row.name.removesuffix(", mean").partition(": ")
+        if row.name.endswith(", mean"):
             cells[pathology][chain] = f"{row.ours:+.2f}"
             cells[pathology]["n"] = row.unit.rpartition("=")[2]
     chains = list(dict.fromkeys(chain for values in cells.values() for chain in values if chain != "n"))
