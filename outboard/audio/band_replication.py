@@ -28,11 +28,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from outboard.audio.overlap_add import StreamingStft, square_root_hann
+from outboard.audio.overlap_add import (
+    StreamingStft,
+    added_by_position,
+    nearest_window,
+    spectra_by_position,
+    square_root_hann,
+)
 
 Audio = NDArray[np.float32]
 Power = NDArray[np.float32]
@@ -84,7 +89,7 @@ class Envelope:
 
 def window_frames(sample_rate_hertz: int) -> int:
     """The power of two next to 21 ms: 1024 at 44.1 and 48 kHz."""
-    return int(2 ** round(np.log2(0.0213 * sample_rate_hertz)))
+    return nearest_window(0.0213, sample_rate_hertz)
 
 
 def cell_frames(sample_rate_hertz: int) -> int:
@@ -216,16 +221,11 @@ class Replicator:
         """
         if self._last <= self._first or not np.any(padded):
             return None
-        windows = np.lib.stride_tricks.sliding_window_view(padded, self._size, axis=1)[:, :: self.hop_frames]
-        spectra = scipy.fft.rfft(windows.transpose(1, 0, 2) * self._window, axis=-1)
+        spectra = spectra_by_position(padded, self._window, self.hop_frames)
         new = self._new_band(spectra, cell)
         change = np.zeros_like(spectra[1:-1])
         change[:, :, self._first : self._last] = new
-        pieces = scipy.fft.irfft(change, n=self._size, axis=-1) * (self._window * np.float32(0.5))
-        total = np.zeros(padded.shape, dtype=np.float32)
-        for step in range(pieces.shape[0]):
-            start = (step + 1) * self.hop_frames
-            total[:, start : start + self._size] += pieces[step]
+        total = added_by_position(change, self._window, self.hop_frames, padded.shape[1], first=1)
         around = self._taps.size // 2
         reach = total[:, self.lookaround_frames - around : self.lookaround_frames + self.cell_frames + around]
         added = signal.oaconvolve(reach, self._taps[None, :], mode="valid", axes=1)

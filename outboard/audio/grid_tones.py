@@ -31,6 +31,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from outboard.audio.calm_weights import SHORT_FRAMES_PER_LOOK, calmed
+from outboard.audio.overlap_add import nearest_window
 
 Audio = NDArray[np.float32]
 Levels = NDArray[np.float32]
@@ -61,7 +62,7 @@ _TINY = 1e-20
 
 def look_frames(sample_rate_hertz: int) -> int:
     """The power of two next to 0.68 s: 32768 at 44.1 and 48 kHz."""
-    return int(2 ** round(np.log2(0.683 * sample_rate_hertz)))
+    return nearest_window(0.683, sample_rate_hertz)
 
 
 @dataclass(frozen=True)

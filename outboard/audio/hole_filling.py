@@ -21,12 +21,11 @@ Spectra are those of a square-root Hann window of about 43 ms, hop a quarter of 
 from __future__ import annotations
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from outboard.audio import resonance
-from outboard.audio.overlap_add import StreamingStft, square_root_hann
+from outboard.audio.overlap_add import StreamingStft, added_by_position, spectra_by_position, square_root_hann
 
 Audio = NDArray[np.float32]
 Levels = NDArray[np.float32]
@@ -183,9 +182,8 @@ class HoleFiller:
         Args:
             padded: the cell with `lookaround_frames` of the stem before and after it (silence past the ends).
         """
-        size, hop = self._plane.size, self._plane.hop
-        windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, ::hop]
-        spectra = scipy.fft.rfft(windows.transpose(1, 0, 2) * self._window, axis=-1)
+        hop = self._plane.hop
+        spectra = spectra_by_position(padded, self._window, hop)
         power = np.mean(spectra.real**2 + spectra.imag**2, axis=1)
         holes, _, over_bins = self._plane.find(power)
         inside = slice(self._edge, holes.shape[0] - self._edge)
@@ -197,11 +195,7 @@ class HoleFiller:
         gain = 10.0 ** (self._amount * lift_db[inside] / 20.0) - 1.0
         change = np.zeros_like(spectra[inside])
         change[:, :, self._plane.first :] = spectra[inside][:, :, self._plane.first :] * gain[:, None, :]
-        pieces = scipy.fft.irfft(change, n=size, axis=-1) * (self._window * np.float32(0.5))
-        total = np.zeros(padded.shape, dtype=np.float32)
-        for step in range(pieces.shape[0]):
-            start = (step + self._edge) * hop
-            total[:, start : start + size] += pieces[step]
+        total = added_by_position(change, self._window, hop, padded.shape[1], first=self._edge)
         return total[:, self.lookaround_frames : self.lookaround_frames + self.cell_frames]
 
 

@@ -29,6 +29,36 @@ def square_root_hann(window_frames: int) -> Audio:
     return np.sin(phase).astype(np.float32)
 
 
+def nearest_window(seconds: float, sample_rate_hertz: int) -> int:
+    """The power of two of frames that is next to so many seconds."""
+    return int(2 ** round(np.log2(seconds * sample_rate_hertz)))
+
+
+def spectra_by_position(padded: Audio, window: Audio, hop_frames: int) -> Spectra:
+    """Spectra of a piece read by position, (steps, channels, bins): frame ``j`` begins at sample ``j * hop_frames``."""
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window.size, axis=1)[:, ::hop_frames]
+    spectra: Spectra = scipy.fft.rfft(windows.transpose(1, 0, 2) * window, axis=-1)
+    return spectra
+
+
+def added_by_position(spectra: Spectra, window: Audio, hop_frames: int, frames: int, first: int = 0) -> Audio:
+    """The inverse of :func:`spectra_by_position`, (channels, frames), whole where all frames reach that cover a sample.
+
+    Args:
+        spectra: (steps, channels, bins), of the frames from number `first` on.
+        window: the square root of a Hann window, as before.
+        hop_frames: as before.
+        frames: of the piece.
+        first: number of the first spectrum's frame.
+    """
+    pieces = scipy.fft.irfft(spectra, n=window.size, axis=-1) * (window * np.float32(2.0 * hop_frames / window.size))
+    total = np.zeros((spectra.shape[1], frames), dtype=np.float32)
+    for step in range(pieces.shape[0]):
+        start = (first + step) * hop_frames
+        total[:, start : start + window.size] += pieces[step]
+    return total
+
+
 def fixed_blocks(blocks: Iterable[Audio], size: int) -> Iterator[Audio]:
     """Cuts a stream anew into blocks of exactly ``size`` frames; the last may be shorter. Empty blocks vanish.
 
@@ -84,9 +114,7 @@ class StreamingStft:
             raise ValueError(f"a block must hold whole hops of {self.hop_frames} frames, not {block.shape[1]} frames")
         joined = np.concatenate([self._tail, block], axis=1)
         self._tail = joined[:, block.shape[1] :].copy()
-        windows = np.lib.stride_tricks.sliding_window_view(joined, self.window_frames, axis=1)[:, :: self.hop_frames]
-        spectra: Spectra = scipy.fft.rfft(windows.transpose(1, 0, 2) * self._window, axis=-1)
-        return spectra
+        return spectra_by_position(joined, self._window, self.hop_frames)
 
 
 class OverlapAdd:

@@ -58,6 +58,18 @@ class Warning:  # named as the message of the contract that it becomes
     stem: str = ""
 
 
+def forward(progress: Progress) -> Progress:
+    """The same, which does not go back where work begins again: the furthest so far is told."""
+    furthest = 0.0
+
+    def told(fraction: float) -> None:
+        nonlocal furthest
+        furthest = max(furthest, fraction)
+        progress(furthest)
+
+    return told
+
+
 def part(progress: Progress, begin: float, end: float) -> Progress:
     """Progress of a step that is the part from ``begin`` to ``end`` of the whole."""
     return lambda fraction: progress(begin + (end - begin) * min(1.0, fraction))

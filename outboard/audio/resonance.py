@@ -16,10 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
-from outboard.audio.overlap_add import StreamingStft, square_root_hann
+from outboard.audio.overlap_add import (
+    StreamingStft,
+    added_by_position,
+    nearest_window,
+    spectra_by_position,
+    square_root_hann,
+)
 
 Audio = NDArray[np.float32]
 Levels = NDArray[np.float32]
@@ -42,7 +47,7 @@ TINY_POWER = 1e-20
 
 def window_frames(sample_rate_hertz: int) -> int:
     """The power of two next to 85 ms: 4096 at 44.1 and 48 kHz."""
-    return int(2 ** round(np.log2(0.085 * sample_rate_hertz)))
+    return nearest_window(0.085, sample_rate_hertz)
 
 
 class BandView:
@@ -220,8 +225,7 @@ class Tamer:
         amounts = self._amounts_around(cell)
         if not np.any(amounts):
             return None
-        windows = np.lib.stride_tricks.sliding_window_view(padded, self._size, axis=1)[:, :: self.hop_frames]
-        spectra = scipy.fft.rfft(windows.transpose(1, 0, 2) * self._window, axis=-1)
+        spectra = spectra_by_position(padded, self._window, self.hop_frames)
         power = np.mean(spectra.real**2 + spectra.imag**2, axis=1)
         level_db, surroundings_db = self._band.levels(power)
         excess_db = np.maximum(0.0, level_db - surroundings_db - SURROUNDINGS_MARGIN_DB)
@@ -229,11 +233,7 @@ class Tamer:
         band = slice(self._band.first, self._band.last)
         change = np.zeros_like(spectra)
         change[:, :, band] = spectra[:, :, band] * (gain[:, None, :] - 1.0)
-        pieces = scipy.fft.irfft(change, n=self._size, axis=-1) * (self._window * np.float32(0.5))
-        total = np.zeros(padded.shape, dtype=np.float32)
-        for step in range(pieces.shape[0]):
-            start = step * self.hop_frames
-            total[:, start : start + self._size] += pieces[step]
+        total = added_by_position(change, self._window, self.hop_frames, padded.shape[1])
         return total[:, self.lookaround_frames : self.lookaround_frames + self.cell_frames]
 
     def _amounts_around(self, cell: int) -> Levels:

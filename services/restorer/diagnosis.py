@@ -38,6 +38,21 @@ def cell_frames(sample_rate_hertz: int) -> int:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is not looked for again in a stem that something was done to.
+
+    Attributes:
+        codec_grid: where that of an MP3 coder lies; None: there is none.
+        codec_top: the number of lines that it coded; None: not known yet.
+        no_tones: what was found of tones on a grid, where that is none; None: they are looked for.
+    """
+
+    codec_grid: int | None = None
+    codec_top: int | None = None
+    no_tones: GridTones | None = None
+
+
+@dataclass(frozen=True)
 class Examination:
     """A diagnosis with what the treatments need.
 
@@ -64,19 +79,10 @@ class Examination:
     noise: BandNoise | None = None
 
     @property
-    def codec_grid(self) -> int | None:
-        """Where the grid of an MP3 coder lies; None where none was found."""
-        return self.codec.grid if self.codec else None
-
-    @property
-    def no_tones(self) -> GridTones | None:
-        """What was found of tones, where that is none; None where there are some, or it could not be told."""
-        return self.tones if self.tones is not None and self.tones.spacing_hertz is None else None
-
-    @property
-    def codec_top(self) -> int | None:
-        """The number of lines that an MP3 coder coded; None where no grid was found."""
-        return self.codec.top if self.codec else None
+    def known(self) -> Known:
+        """What stays as it is, whatever is done to the stem."""
+        no_tones = self.tones if self.tones is not None and self.tones.spacing_hertz is None else None
+        return Known(self.codec.grid, self.codec.top, no_tones) if self.codec else Known(no_tones=no_tones)
 
 
 @dataclass
@@ -87,23 +93,19 @@ class Examiner:
         levels: highest absolute sample of each channel.
         means: of each channel.
         power: mean power over channels.
-        codec_grid: of an MP3 coder, where the stem has one.
-        codec_top: the number of lines that it coded; None: not known yet.
-        known_tones: where the stem is known to have none: they are not looked for again.
+        known: of the stem before anything was done to it.
     """
 
     sample_rate_hertz: int
     levels: NDArray[np.float64]
     means: NDArray[np.float64]
     power: float
-    codec_grid: int | None = None
-    codec_top: int | None = None
-    known_tones: GridTones | None = None
+    known: Known = Known()
 
     def __post_init__(self) -> None:
         self._surveyor = Surveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._tones = None
-        if self.known_tones is None:
+        if self.known.no_tones is None:
             self._tones = GridToneSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._clipped = 0
         self._noise = NoiseMeter(self.sample_rate_hertz)
@@ -111,7 +113,8 @@ class Examiner:
         self._cutoff = CutoffMeter(self._spectra.bin_hertz, self._spectra.size // 2 + 1)
         self._holes = HoleSurveyor(self.sample_rate_hertz, self.levels.size, self.power)
         self._sibilance = SibilanceMeter()
-        self._codec = None if self.codec_grid is None else CodecSurveyor(self.codec_grid, self.codec_top)
+        grid, top = self.known.codec_grid, self.known.codec_top
+        self._codec = None if grid is None else CodecSurveyor(grid, top)
 
     def add(self, cell: Audio) -> None:
         """Examine the next cell; the last one may be shorter."""
@@ -129,7 +132,7 @@ class Examiner:
 
     def finish(self) -> Examination:
         """What was found in all of it."""
-        tones = self._tones.finish() if self._tones is not None else self.known_tones
+        tones = self._tones.finish() if self._tones is not None else self.known.no_tones
         survey = self._surveyor.finish(tones.hertz if tones else ())
         self._look(self._spectra.finish())
         cutoff = self._cutoff.finish()
@@ -231,12 +234,10 @@ def examine(
     if earlier is None:
         size = cell_frames(sample_rate_hertz)
         loudest = max(0, min(meter.loudest_frame, array.shape[1] - size))
-        codec_grid, codec_top = _codec_grid(array[:, loudest : loudest + size], loudest), None
-        no_tones = None
+        known = Known(_codec_grid(array[:, loudest : loudest + size], loudest))
     else:
-        codec_grid, codec_top = earlier.codec_grid, earlier.codec_top
-        no_tones = earlier.no_tones
-    examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power, codec_grid, codec_top, no_tones)
+        known = earlier.known
+    examiner = Examiner(sample_rate_hertz, meter.peaks, meter.means, meter.power, known)
     for cell in cells(array, sample_rate_hertz):
         examiner.add(cell)
         done = _advance(progress, done, cell.shape[1], total)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from outboard.audio.band_replication import window_frames
+from outboard.audio.overlap_add import nearest_window
 
 Audio = NDArray[np.float32]
 
@@ -50,9 +50,10 @@ class NoiseMeter:
     """Noise floor of audio that is fed in cells; of each, what is short of a frame of 21 ms at its end is left out."""
 
     def __init__(self, sample_rate_hertz: int) -> None:
-        self._frame = window_frames(sample_rate_hertz)
+        self._frame = nearest_window(0.0213, sample_rate_hertz)
         edges = np.unique(np.round(np.geomspace(2, self._frame // 2, _BANDS + 1)).astype(int))
         self._starts = edges[:-1]
+        self._bins = np.diff(np.append(self._starts, self._frame // 2 + 1))  # of every band
         self._levels_db = np.arange(_LOWEST_DB, _HIGHEST_DB, _STEP_DB)
         self._counts = np.zeros((self._starts.size, self._levels_db.size), np.int64)
         window = np.hanning(self._frame)
@@ -88,8 +89,7 @@ class NoiseMeter:
         """
         if int(np.sum(self._counts[0])) < _FEWEST_FRAMES:
             return None
-        bins = np.diff(np.append(self._starts, self._frame // 2 + 1)).astype(np.float64)
-        shares = special.gammaincinv(bins, _QUIETEST_SHARE) / bins
+        shares = special.gammaincinv(self._bins, _QUIETEST_SHARE) / self._bins
         return BandNoise(self._frame, self._starts, 10.0 ** (self._exceeded_db(_QUIETEST_SHARE) / 10.0) / shares)
 
     def stationarity(self) -> float | None:
@@ -97,7 +97,7 @@ class NoiseMeter:
         if int(np.sum(self._counts[0])) < _FEWEST_FRAMES:
             return None
         low_db, high_db = (self._exceeded_db(share) for share in _STEADY_SHARES)
-        wide = np.diff(np.append(self._starts, self._frame // 2 + 1)) >= _FEWEST_STEADY_BINS
+        wide = self._bins >= _FEWEST_STEADY_BINS
         weights = 10.0 ** (self._exceeded_db(_QUIETEST_SHARE)[wide] / 10.0)
         if np.sum(weights) <= np.count_nonzero(wide) * 10.0 ** ((_LOWEST_DB + _STEP_DB) / 10.0):
             return None

@@ -9,11 +9,10 @@ the partials and above them goes, and the partials stay.
 from __future__ import annotations
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from outboard.audio.overlap_add import square_root_hann
+from outboard.audio.overlap_add import added_by_position, spectra_by_position, square_root_hann
 from services.restorer.noise import BandNoise
 
 Audio = NDArray[np.float32]
@@ -54,16 +53,11 @@ class NoiseGuard:
             taken: (channels, `cell_frames` + 2 `lookaround_frames`): stem less what the network gives for it, with its
                 surroundings (silence past the ends).
         """
-        windows = np.lib.stride_tricks.sliding_window_view(taken, self._size, axis=1)[:, :: self._hop]
-        spectra = scipy.fft.rfft(windows.transpose(1, 0, 2) * self._window, axis=-1)
+        spectra = spectra_by_position(taken, self._window, self._hop)
         power = np.mean(spectra.real**2 + spectra.imag**2, axis=1)
         bands = np.add.reduceat(power, self._starts, axis=1) * self._scale
         smooth = np.maximum(ndimage.uniform_filter1d(bands, _SMOOTH_FRAMES, axis=0, mode="nearest"), _TINY)
         shares = np.minimum(1.0, self._allowed / smooth).astype(np.float32)
         gains = shares[:, self._lower] * (1.0 - self._part) + shares[:, self._lower + 1] * self._part
-        pieces = scipy.fft.irfft(spectra * gains[:, None, :], n=self._size, axis=-1) * (self._window * np.float32(0.5))
-        total = np.zeros(taken.shape, dtype=np.float32)
-        for step in range(pieces.shape[0]):
-            start = step * self._hop
-            total[:, start : start + self._size] += pieces[step]
+        total = added_by_position(spectra * gains[:, None, :], self._window, self._hop, taken.shape[1])
         return total[:, self.lookaround_frames : self.lookaround_frames + self.cell_frames]

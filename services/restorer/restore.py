@@ -7,7 +7,7 @@ delivered, and memory does not grow with its length.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -89,23 +89,7 @@ def restore(
     rest = part(report_progress, EXAMINING_SHARE, 1.0)
     work = StemWork(array, sample_rate_hertz, examined, voice, drawing, lacking, directory, rest)
     with ExitStack() as spools:
-        for index, step in enumerate(steps):
-            work.begin(index, len(steps))
-            if step.engine in lacking:
-                work.pass_over(step, settings.role)
-            elif step.engine == BANDWIDTH:
-                work.extend(step, settings, spools=spools)
-            elif step.engine in (AUDIOSR, AUDIOSR_SPEECH):
-                is_followed = BANDWIDTH in [later.engine for later in steps[index + 1 :]]
-                work.draw(step, settings, is_followed=is_followed, spools=spools)
-            elif step.engine != REPAIR:
-                work.denoise(step, settings.role, spools=spools)
-            else:
-                work.declip(step, spools=spools)
-                if all(work.is_idle(later, settings.role) for later in steps[index + 1 :]):
-                    yield from work.repaired(step, settings.role)
-                else:
-                    work.repair(step, settings.role, spools=spools)
+        yield from _stepped(work, steps, settings, spools)
         if not work.is_delivered:
             for cell in cells(work.array, sample_rate_hertz):
                 yield cell
@@ -113,6 +97,30 @@ def restore(
         report_progress(1.0)
     work.leave({step.engine for step in steps}, settings.role)
     return work.report(_warnings(array, sample_rate_hertz, examined))
+
+
+def _stepped(
+    work: StemWork, steps: tuple[RestorationStep, ...], settings: RestorationSettings, spools: ExitStack
+) -> Iterator[Audio]:
+    """Does every step; yields the stem only where `repair` is the last that does anything."""
+    for index, step in enumerate(steps):
+        later = steps[index + 1 :]
+        work.begin(index, len(steps))
+        if step.engine in work.lacking:
+            work.pass_over(step, settings.role)
+        elif step.engine == BANDWIDTH:
+            work.extend(step, settings, spools=spools)
+        elif step.engine in (AUDIOSR, AUDIOSR_SPEECH):
+            is_followed = BANDWIDTH in [one.engine for one in later]
+            work.draw(step, settings, is_followed=is_followed, spools=spools)
+        elif step.engine != REPAIR:
+            work.denoise(step, settings.role, spools=spools)
+        else:
+            work.declip(step, spools=spools)
+            if all(work.is_idle(one, settings.role) for one in later):
+                yield from work.repaired(step, settings.role)
+            else:
+                work.repair(step, settings.role, spools=spools)
 
 
 def _chain(

@@ -133,15 +133,7 @@ class StemWork:
         treatment, reasons = self._treatment(step, role)
         found = self.examined
         channels = self.array.shape[0]
-        examiner = Examiner(
-            self.sample_rate_hertz,
-            found.levels,
-            np.zeros(channels),
-            found.power,
-            found.codec_grid,
-            found.codec_top,
-            found.no_tones,
-        )
+        examiner = Examiner(self.sample_rate_hertz, found.levels, np.zeros(channels), found.power, found.known)
         meter = LevelMeter(channels)
         for cell in repaired(self.array, self.sample_rate_hertz, found, treatment, self._step_progress):
             if not treatment.is_none:

@@ -38,7 +38,7 @@ from outboard.audio.band_splice import (
 )
 from outboard.audio.fir import StreamConvolver
 from outboard.audio.overlap_add import OverlapAdd, Spectra, StreamingStft
-from outboard.audio.reporting import EngineInfo, Progress, part
+from outboard.audio.reporting import EngineInfo, Progress, forward, part
 from outboard.audio.resample import StreamResampler
 from outboard.audio.spool import Spool, blocks
 from services.restorer.attempts import Failure, failure_of
@@ -134,25 +134,18 @@ def rendered(
         ResourceExhausted: STORAGE_FULL; and what `progress` raises. Both are no matter of the engine.
     """
     failures: list[Failure] = []
-    furthest = 0.0
-
-    def forward(fraction: float) -> None:
-        """A second attempt does not go back."""
-        nonlocal furthest
-        furthest = max(furthest, fraction)
-        progress(furthest)
-
+    onwards = forward(progress)
     for frames in attempts:
         with Spool(array.shape[0], directory) as additions, Spool(array.shape[0], directory) as at_rate:
             source = _at_48_khz(array, sample_rate_hertz, at_rate)
             work = _Windows(source, engine.draw, how, sampling, frames)
-            failure = work.collect(additions, array.shape[1], sample_rate_hertz, part(forward, 0, _SHARE_OF_NETWORK))
+            failure = work.collect(additions, array.shape[1], sample_rate_hertz, part(onwards, 0, _SHARE_OF_NETWORK))
             if failure is None:
                 size = cell_frames(sample_rate_hertz)
                 powers = [
                     step_powers(padded_part(additions.array, start, size)) for start in range(0, array.shape[1], size)
                 ]
-                last = part(forward, _SHARE_OF_NETWORK, 1.0)
+                last = part(onwards, _SHARE_OF_NETWORK, 1.0)
                 return held(array, additions, powers, how, power, size, directory, last)
         failures.append(failure)
         if failure.is_answer:

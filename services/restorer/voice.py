@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from outboard.audio.reporting import EngineInfo, Progress
+from outboard.audio.reporting import EngineInfo, Progress, forward, part
 from outboard.audio.spool import Spool, blocks
 from services.restorer.attempts import Failure, failure_of
 from services.restorer.cells import padded_part
@@ -127,13 +127,7 @@ def rendered(
         ResourceExhausted: STORAGE_FULL; and what `progress` raises. Both are no matter of the engine.
     """
     failures: list[Failure] = []
-    furthest = 0.0
-
-    def onwards(fraction: float) -> None:
-        nonlocal furthest
-        furthest = max(furthest, _SHARE_OF_NETWORK * fraction)
-        progress(furthest)
-
+    onwards = part(forward(progress), 0.0, _SHARE_OF_NETWORK)
     for block_hops in BLOCK_HOPS:
         with Spool(array.shape[0], directory) as cleaned:
             failure = _cleaned(
