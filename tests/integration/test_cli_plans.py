@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +11,13 @@ import pytest
 
 from outboard.audio.demo import synthesise
 from outboard.audio.files import FileSpec, decode, encode
-from outboard.cli import main
+from tests.integration.cli_bench import Outboard
 
 if TYPE_CHECKING:
     from tests.conftest import ServedMesh
 
 SECONDS = 6.0
 STEMS = ("vocals.wav", "drums.wav", "bass.wav")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command wrote."""
-
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-Outboard = Callable[..., Said]
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def outboard(
-    folder: Path, served_mesh: ServedMesh, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Outboard:
-    """Runs the command in this process, and checks its exit code."""
-
-    def run(*arguments: str, code: int = 0) -> Said:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("OUTBOARD_SERVER", served_mesh.address)
-        monkeypatch.setattr(sys, "argv", ["outboard", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        said = capsys.readouterr()
-        assert caught.value.code == code, f"exit code {caught.value.code}, not {code}: {said.out}{said.err}"
-        return Said(said.out, said.err)
-
-    return run
+def outboard(entered: Outboard, served_mesh: ServedMesh, monkeypatch: pytest.MonkeyPatch) -> Outboard:
+    """Runs the command on the mesh by its address."""
+    monkeypatch.setenv("OUTBOARD_SERVER", served_mesh.address)
+    return entered
 
 
 def test_a_mix_is_planned_edited_and_rendered(outboard: Outboard, folder: Path) -> None:

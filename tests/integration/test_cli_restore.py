@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,10 @@ import soundfile
 from scipy import signal
 
 from outboard.audio.demo import synthesise
-from outboard.cli import main
 from outboard.client import RestorerClient
 from outboard.v1 import audio_pb2
 from outboard.v1.restorer_service_pb2 import RestorationSettings
+from tests.integration.cli_bench import Outboard
 
 if TYPE_CHECKING:
     from tests.conftest import ServedMesh
@@ -39,20 +38,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(
-    folder: Path, served_mesh: ServedMesh, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """The command in this process, on the store of the mesh that runs; what it printed."""
+def run(entered: Outboard, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command on a wide terminal; what it printed."""
 
     def run(*arguments: str, code: int = 0) -> str:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("OUTBOARD_STORE_DIRECTORY", str(served_mesh.store))
         monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["outboard", "restore", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        said = capsys.readouterr()
-        assert caught.value.code == code, f"exit code {caught.value.code}, not {code}: {said.out}{said.err}"
+        said = entered("restore", *arguments, code=code)
         return said.out if code == 0 or "--json" in arguments else said.err
 
     return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,6 @@ from outboard.settings import PluginSettings
 from tests.plugins import copy_bundle, crashing_bundle, old_bundle, zam_folder
 
 RATE = 48_000
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[PluginHost]:
-    """For all tests of the module: looking a plugin up costs a process and the plugin's own start."""
-    made = PluginHost((zam_folder(),))
-    yield made
-    made.close()
 
 
 def folder_host(folder: Path, **limits: float) -> PluginHost:

@@ -26,14 +26,6 @@ RATE = 48_000
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[PluginHost]:
-    """For all tests that leave it as it was: looking a plugin up costs a process and the plugin's own start."""
-    made = PluginHost((zam_folder(),))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def patient() -> Iterator[PluginHost]:
     """For ZamDelay, whose thousands of parameter steps take a busy machine long."""
     made = PluginHost((zam_folder(),), PluginLimits(load_seconds=60.0))
